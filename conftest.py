@@ -1,0 +1,24 @@
+"""What tests may ask of a machine by marker: each is looked for once, and a test without it is skipped and says why.
+
+``--pyd-require=root,docker`` turns such skips into failures (the conformance kit's plugin does both).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from pyd_conformance.pytest_plugin import REQUIREMENTS
+
+
+def _programs(*names: str) -> str | None:
+    absent = [name for name in names if shutil.which(name) is None]
+    return f"not installed here: {', '.join(absent)} (scripts/provision)" if absent else None
+
+
+REQUIREMENTS.update(
+    docker=lambda: _programs("docker"),
+    dockerd=lambda: _programs("dockerd", "docker", "ip", "iptables"),
+    registry=lambda: _programs("docker-registry", "skopeo"),
+    vm=lambda: None if "PYD_VM" in os.environ else "runs inside the throw-away virtual machine: make test-vm",
+)

@@ -1,0 +1,1 @@
+"""pydd: the Docker Engine REST API over the pyd engine."""

@@ -1,0 +1,88 @@
+"""What clients ask every daemon for and this one does not have: answered in the words that clients understand.
+
+A daemon that is not part of a swarm says so with 503; one without managed plugins lists none; and for building, a clear
+501 is better than a 404 that a client takes for an old daemon.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from pyd_contracts.errors import Unavailable, Unsupported
+from pyd_daemon.routing import Call, Route
+
+__all__ = ["ROUTES"]
+
+_NO_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
+_ELSEWHERE = "build elsewhere, then `docker load` or pull the image"
+
+
+async def swarm(_call: Call) -> web.StreamResponse:
+    """Not a swarm manager."""
+    raise Unavailable(_NO_SWARM)
+
+
+async def lone(call: Call) -> web.StreamResponse:
+    """Neither begins nor joins a swarm."""
+    raise Unsupported(
+        f"{call.request.path.rpartition('/')[2]} a swarm: this daemon works by itself and runs no services over several daemons"
+    )
+
+
+async def managed(_call: Call) -> web.StreamResponse:
+    """Docker's managed plugins cannot be installed."""
+    raise Unsupported("managed plugins are not supported: drivers are Python distributions, see `pyd plugin ls`")
+
+
+async def search(_call: Call) -> web.StreamResponse:
+    """No search: it is Docker Hub's own interface, not one of registries."""
+    raise Unsupported("search for images: not supported; ask the registry's web page, then pull by name")
+
+
+async def no_cache(call: Call) -> web.StreamResponse:
+    """Without a builder there is no cache of builds: nothing is removed (``docker system prune`` asks for it)."""
+    return call.json({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def plugins(call: Call) -> web.StreamResponse:
+    """Docker's managed plugins: none. Drivers of this daemon are shown by ``/info``."""
+    call.filters(frozenset({"capability", "enabled", "enable"}))
+    return call.json([])
+
+
+async def build(_call: Call) -> web.StreamResponse:
+    """No builder."""
+    raise Unsupported(f"build an image: this daemon has no builder; {_ELSEWHERE}")
+
+
+async def session(_call: Call) -> web.StreamResponse:
+    """No BuildKit."""
+    raise Unsupported(f"open a build session: this daemon has no BuildKit; {_ELSEWHERE}")
+
+
+_NOUNS = ("nodes", "services", "tasks", "secrets", "configs")
+
+ROUTES = (
+    *(Route("GET", path, swarm) for path in ("/swarm", "/swarm/unlockkey")),
+    *(Route("POST", f"/swarm/{verb}", swarm) for verb in ("leave", "update", "unlock")),
+    *(Route("POST", f"/swarm/{verb}", lone) for verb in ("init", "join")),
+    *(Route("GET", f"/{noun}", swarm) for noun in _NOUNS),
+    *(Route("GET", f"/{noun}/{{id}}", swarm) for noun in _NOUNS),
+    *(Route("POST", f"/{noun}/create", swarm) for noun in ("services", "secrets", "configs")),
+    *(Route("POST", f"/{noun}/{{id}}/update", swarm) for noun in ("nodes", "services", "secrets", "configs")),
+    *(Route("DELETE", f"/{noun}/{{id}}", swarm) for noun in ("nodes", "services", "secrets", "configs")),
+    *(Route("GET", f"/{noun}/{{id}}/logs", swarm) for noun in ("services", "tasks")),
+    Route("GET", "/plugins", plugins),
+    *(Route("POST", f"/plugins/{verb}", managed) for verb in ("pull", "create")),
+    *(Route("POST", f"/plugins/{{name}}/{verb}", managed) for verb in ("enable", "disable", "upgrade", "push", "set")),
+    Route("GET", "/plugins/privileges", managed),
+    Route("GET", "/plugins/{name}/json", managed),
+    Route("DELETE", "/plugins/{name}", managed),
+    Route("GET", "/images/search", search),
+    Route("POST", "/build", build),
+    Route("POST", "/build/prune", no_cache),
+    Route("POST", "/session", session),
+)

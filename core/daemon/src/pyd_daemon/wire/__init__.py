@@ -1,0 +1,1 @@
+"""JSON shapes of the API that the HTTP face itself reads and builds."""

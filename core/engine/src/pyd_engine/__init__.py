@@ -1,0 +1,1 @@
+"""The microkernel of pyd: composition, images, layers, networks, containers."""

@@ -1,0 +1,197 @@
+"""Making one committed snapshot: of a layer, or of the places that every container needs.
+
+What is made has a key ``unpack-<chain>-<random>`` until it is committed; whatever a crash leaves behind carries that prefix and
+is removed before the next try. The work itself is done by processes of their own (`worker`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyd_contracts.errors import AlreadyExists, DriverFault, NotFound, PydError, from_oserror
+from pyd_contracts.values import Mount, Whiteouts
+from pyd_engine.layers.agreements import LayerDescriptor, Storage
+from pyd_engine.layers.errors import LayerError
+from pyd_engine.layers.process import Workers
+from pyd_engine.layers.sharing import Tell
+from pyd_engine.layers.tar import Limits
+from pyd_engine.store.content import Content
+
+__all__ = ["PREFIX", "Unpacking"]
+
+PREFIX = "unpack-"
+
+_T = TypeVar("_T")
+
+
+class _Lower(Exception):
+    """The layer has to be applied to the union."""
+
+
+class Unpacking:
+    """Fills snapshots and commits them.
+
+    run  a private directory for mount points
+    """
+
+    def __init__(self, content: Content, run: Path, limits: Limits, workers: Workers, log: logging.Logger) -> None:
+        self._content = content
+        self._run = run
+        self._limits = limits
+        self._workers = workers
+        self._log = log
+        self._keys: set[tuple[str, str]] = set()
+
+    def keys(self, driver: str) -> frozenset[str]:
+        """What is being made in a driver right now."""
+        return frozenset(key for where, key in self._keys if where == driver)
+
+    async def unpack(
+        self, tell: Tell, driver: str, storage: Storage, layer: LayerDescriptor, chain: str, parent: str | None
+    ) -> dict[str, int]:
+        """Commit *layer* over *parent* as *chain*; returns the worker's counts. LayerError when its content is at fault."""
+        await self.sweep(driver, storage, PREFIX + chain.removeprefix("sha256:"))
+        if "layer-targets" in storage.capabilities:
+            try:
+                return await self._attempt(tell, driver, storage, layer, chain, parent, direct=True)
+            except _Lower as need:
+                self._log.info("layer %s in %s: applied to the union: %s", chain, driver, need)
+        return await self._attempt(tell, driver, storage, layer, chain, parent, direct=False)
+
+    async def furnish(self, driver: str, storage: Storage, name: str, parent: str | None) -> None:
+        """Commit the skeleton over *parent* as *name*."""
+        await self.sweep(driver, storage, PREFIX + name.removeprefix("sha256:"))
+        what = "make the places that every container needs"
+        with self._mount_point() as target:
+            async with self._growing(driver, storage, name, parent) as (_, mounts):
+                request = {"skeleton": True, "target": str(target), "mounts": _plain(mounts)}
+                answer = await self._workers.ask(request, lambda _: None, what)
+                if "done" not in answer:
+                    raise from_oserror(
+                        OSError(answer.get("errno", 0), answer["message"]), f"{what}: {answer['message']}"
+                    )
+
+    async def sweep(self, driver: str, storage: Storage, prefix: str | tuple[str, ...]) -> None:
+        """Remove what has such a key and is not being made."""
+        for snapshot in await asyncio.to_thread(lambda: list(storage.storage_walk())):
+            if snapshot.name.startswith(prefix) and (driver, snapshot.name) not in self._keys:
+                await self._discard(storage, snapshot.name)
+
+    async def _attempt(
+        self,
+        tell: Tell,
+        driver: str,
+        storage: Storage,
+        layer: LayerDescriptor,
+        chain: str,
+        parent: str | None,
+        *,
+        direct: bool,
+    ) -> dict[str, int]:
+        async with self._growing(driver, storage, chain, parent) as (key, mounts):
+            request: dict[str, Any] = {
+                "digest": layer.digest, "diff_id": layer.diff_id, "lower": parent is not None, "overlay": False,
+                "mounts": [], "below": None, "limits": asdict(self._limits),
+            }  # fmt: skip
+            async with contextlib.AsyncExitStack() as stack:
+                if direct:
+                    place = await asyncio.to_thread(storage.storage_layer_target, key=key)
+                    request |= {"target": str(place.path), "overlay": place.whiteouts is Whiteouts.OVERLAY}
+                    if parent is not None and request["overlay"]:
+                        view = await stack.enter_async_context(self._view(driver, storage, key, parent))
+                        request["below"] = [str(stack.enter_context(self._mount_point())), _plain(view)]
+                else:
+                    target = stack.enter_context(self._mount_point())
+                    request |= {"target": str(target), "mounts": _plain(mounts)}
+                return await self._work(tell, layer, request)
+
+    async def _work(self, tell: Tell, layer: LayerDescriptor, request: dict[str, Any]) -> dict[str, int]:
+        blob = await asyncio.to_thread(self._content.open, layer.digest)
+        try:
+            answer = await self._workers.ask(
+                request, lambda done: tell("extracting", done, layer.size), f"unpack layer {layer.diff_id}", (blob,)
+            )
+        finally:
+            os.close(blob)
+        if "done" in answer:
+            done: dict[str, int] = answer["done"]
+            if done["refused"]:
+                self._log.warning(
+                    "layer %s: %d extended attributes are not supported here", layer.diff_id, done["refused"]
+                )
+            return done
+        kind, message = answer.get("failed"), f"unpack layer {layer.diff_id}: {answer.get('message')}"
+        if kind == "lower":
+            raise _Lower(answer["message"])
+        if kind == "layer":
+            raise LayerError(message)
+        if kind == "damaged":
+            await asyncio.to_thread(self._content.delete, layer.digest)
+            raise DriverFault(f"{message}; it is removed, pull the image again")
+        raise from_oserror(OSError(answer.get("errno", 0), answer["message"]), message)
+
+    @contextlib.asynccontextmanager
+    async def _growing(
+        self, driver: str, storage: Storage, chain: str, parent: str | None
+    ) -> AsyncIterator[tuple[str, Sequence[Mount]]]:
+        """A key and its mounts to fill; becomes *chain* at the end, unless that came about meanwhile. Gone after a failure."""
+        key = f"{PREFIX}{chain.removeprefix('sha256:')}-{secrets.token_hex(4)}"
+        self._keys.add((driver, key))
+        committed = False
+        try:
+            yield key, await _whole(lambda: storage.storage_prepare(key=key, parent=parent, options={}))
+            with contextlib.suppress(AlreadyExists):
+                await _whole(lambda: storage.storage_commit(name=chain, key=key))
+                committed = True
+        finally:
+            if not committed:
+                await asyncio.shield(self._discard(storage, key))
+            self._keys.discard((driver, key))
+
+    @contextlib.asynccontextmanager
+    async def _view(self, driver: str, storage: Storage, key: str, parent: str) -> AsyncIterator[Sequence[Mount]]:
+        """How to look at what is below the layer that *key* will be."""
+        view = f"{key}-below"
+        self._keys.add((driver, view))
+        try:
+            yield await _whole(lambda: storage.storage_view(key=view, parent=parent))
+        finally:
+            await asyncio.shield(self._discard(storage, view))
+            self._keys.discard((driver, view))
+
+    async def _discard(self, storage: Storage, key: str) -> None:
+        try:
+            await asyncio.to_thread(storage.storage_remove, name=key)
+        except NotFound:
+            pass
+        except PydError as error:  # the next try sweeps it; the first error is the one to tell
+            self._log.warning("remove %s after an unpack: %s", key, error)
+
+    @contextlib.contextmanager
+    def _mount_point(self) -> Iterator[Path]:
+        self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="unpack-", dir=self._run) as directory:
+            yield Path(directory)
+
+
+def _plain(mounts: Sequence[Mount]) -> list[list[object]]:
+    return [[mount.type, mount.source, list(mount.options)] for mount in mounts]
+
+
+async def _whole(hook: Callable[[], _T]) -> _T:
+    """Run a hook in a thread to its end, cancelled or not: what it makes must be there before it can be removed."""
+    task = asyncio.ensure_future(asyncio.to_thread(hook))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

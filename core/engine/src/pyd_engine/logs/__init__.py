@@ -1,0 +1,1 @@
+"""What containers write: reading it back, and having it delivered by log drivers."""

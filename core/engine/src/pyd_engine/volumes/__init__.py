@@ -1,0 +1,1 @@
+"""Volumes: what they are called, who uses them, when they go."""

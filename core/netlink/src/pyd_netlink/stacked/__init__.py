@@ -1,0 +1,1 @@
+"""Networks whose interfaces are stacked on one of the host's: what macvlan and ipvlan have in common."""

@@ -1,0 +1,1 @@
+"""What storage drivers share: names of snapshots, directories that hold them, hostile trees, what a kernel can do."""

@@ -1,0 +1,60 @@
+"""Layers as overlayfs has them on disk; fuse-overlayfs reads and writes the same.
+
+An entry's directory holds ``f``, the layer, and ``w``, a work directory, while it is active. What is gone is a character
+device 0:0, and a directory that hides all below it has the attribute ``trusted.overlay.opaque``
+(Documentation/filesystems/overlayfs.rst).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from pyd_contracts.markers import hookimpl
+from pyd_contracts.values import Kind, LayerTarget, Whiteouts
+from pyd_snapshots.catalog import Entry
+from pyd_snapshots.drivers import StackedDriver
+
+__all__ = ["OverlaidDriver"]
+
+
+class OverlaidDriver(StackedDriver):
+    """A union file system with overlayfs' layers. Work directories are done with when the entry is committed."""
+
+    @hookimpl
+    def storage_layer_target(self, key: str) -> LayerTarget:
+        """The upper layer's directory."""
+        entry = self._writable(key)
+        dialect = Whiteouts.PLAIN if entry.snapshot.parent is None else Whiteouts.OVERLAY
+        return LayerTarget(Path(entry.path, "f"), dialect)
+
+    def _layers(self, name: str) -> list[str]:
+        """The layers of a committed name, topmost first, down to one whose root directory is opaque.
+
+        overlayfs does not look for the opaque mark on a layer's root directory; what it would hide is left out here.
+        """
+        layers = []
+        for entry in self._catalog.chain(name):
+            layers.append(f"{entry.path}/f")
+            if _is_opaque(layers[-1]):
+                break
+        return layers
+
+    def _settle(self, entry: Entry) -> None:
+        self._catalog.discard(entry, "w")
+
+    def _discard_work(self) -> None:
+        """Work directories of entries that were committed by a run that ended before it came to this."""
+        for entry in self._catalog.entries():
+            if entry.snapshot.kind is Kind.COMMITTED and os.path.lexists(f"{entry.path}/w"):
+                self._settle(entry)
+
+
+def _is_opaque(layer: str) -> bool:
+    try:
+        return os.getxattr(layer, "trusted.overlay.opaque") == b"y"
+    except OSError as error:
+        if error.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
+            return False
+        raise

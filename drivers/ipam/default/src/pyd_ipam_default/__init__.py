@@ -1,0 +1,1 @@
+"""IPAM driver: subnets out of pools, the lowest free address of each."""

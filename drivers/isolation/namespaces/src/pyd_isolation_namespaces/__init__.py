@@ -1,0 +1,1 @@
+"""Isolation backend: namespaces, cgroups, capabilities and seccomp, from Python."""

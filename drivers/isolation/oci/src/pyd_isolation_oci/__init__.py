@@ -1,0 +1,1 @@
+"""Isolation backend: any installed OCI runtime, one shim per container."""

@@ -1,0 +1,1 @@
+"""Network driver: Linux bridges, veth pairs and nftables."""

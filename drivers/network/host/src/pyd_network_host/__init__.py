@@ -1,0 +1,1 @@
+"""Network driver: the host namespace itself."""

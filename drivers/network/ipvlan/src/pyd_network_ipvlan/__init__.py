@@ -1,0 +1,1 @@
+"""Network driver: ipvlan interfaces on an interface of the host."""

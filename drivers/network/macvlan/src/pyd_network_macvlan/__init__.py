@@ -1,0 +1,1 @@
+"""Network driver: macvlan interfaces on an interface of the host."""

@@ -1,0 +1,1 @@
+"""Storage driver: thin devices of the device-mapper."""

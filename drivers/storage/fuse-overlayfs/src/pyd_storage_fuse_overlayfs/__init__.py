@@ -1,0 +1,1 @@
+"""Storage driver: overlays by the program fuse-overlayfs."""

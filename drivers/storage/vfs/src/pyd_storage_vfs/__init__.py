@@ -1,0 +1,1 @@
+"""Storage driver: plain copies, reflinked where the file system can."""

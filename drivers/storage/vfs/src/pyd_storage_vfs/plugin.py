@@ -1,0 +1,18 @@
+"""The entry point: settings in, driver out."""
+
+from __future__ import annotations
+
+from pyd_contracts.context import DriverContext, Setting
+from pyd_contracts.markers import settings
+
+from .driver import VfsDriver
+
+__all__ = ["create"]
+
+
+@settings(
+    Setting("sync", bool, False, "write the file system out before a layer counts as committed (survives power loss)"),
+)
+def create(context: DriverContext) -> VfsDriver:
+    """Make the driver; Declined without root's rights."""
+    return VfsDriver(context.root, context.run, sync=context.settings.get("sync", False), log=context.log)

@@ -1,0 +1,1 @@
+"""Log driver: the forward protocol of Fluentd and Fluent Bit."""

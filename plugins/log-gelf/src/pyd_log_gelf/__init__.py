@@ -1,0 +1,1 @@
+"""Log driver: GELF, the format of Graylog and Logstash."""

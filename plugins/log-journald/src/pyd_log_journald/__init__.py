@@ -1,0 +1,1 @@
+"""Log driver: the journal of systemd."""

@@ -1,0 +1,1 @@
+"""Log driver: the engine's own spool, bounded."""

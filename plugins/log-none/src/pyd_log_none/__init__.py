@@ -1,0 +1,1 @@
+"""Log driver: nothing is kept."""

@@ -1,0 +1,1 @@
+"""Log driver: syslog, over datagrams, streams and TLS."""

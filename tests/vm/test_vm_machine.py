@@ -1,0 +1,43 @@
+"""The harness itself, from outside: statuses, streams, time limits. `make test-vm` fetches the kernel it needs."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import kernels
+from machine import TIMED_OUT, Machine
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("PYD_VM" in os.environ, reason="no virtual machine inside a virtual machine"),
+    pytest.mark.skipif(
+        kernels.present("uml") is None, reason=f"no kernel in {kernels.cache()} (tests/vm/vm.py fetch brings one)"
+    ),
+]
+
+
+def test_streams_apart_and_the_commands_own_status() -> None:
+    out, err = io.BytesIO(), io.BytesIO()
+    before = set(Path(tempfile.gettempdir()).glob("pyd-vm.*"))
+    status = Machine(timeout=120).run(["/bin/sh", "-c", "echo to out; echo to err >&2; exit 7"], out, err)
+    assert (status, out.getvalue(), err.getvalue()) == (7, b"to out\n", b"to err\n")
+    assert set(Path(tempfile.gettempdir()).glob("pyd-vm.*")) <= before
+
+
+def test_a_command_that_does_not_end_is_ended() -> None:
+    out, err = io.BytesIO(), io.BytesIO()
+    assert Machine(timeout=6).run(["/bin/sleep", "600"], out, err) == TIMED_OUT
+    assert err.getvalue() == b"vm: timed out after 6 s\n"
+
+
+def test_the_guest_cannot_write_to_the_host(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    out, err = io.BytesIO(), io.BytesIO()
+    status = Machine(timeout=120).run(["/bin/sh", "-c", f"touch {mark} && ls {mark}"], out, err)
+    assert (status, out.getvalue()) == (0, f"{mark}\n".encode()), err.getvalue()
+    assert not mark.exists()
