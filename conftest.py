@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 
+import pytest
+
 from pyd_conformance.pytest_plugin import REQUIREMENTS
 
 
@@ -22,3 +24,10 @@ REQUIREMENTS.update(
     registry=lambda: _programs("docker-registry", "skopeo"),
     vm=lambda: None if "PYD_VM" in os.environ else "runs inside the throw-away virtual machine: make test-vm",
 )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What failed once and passed when it was tried again (scripts/test): a pass, and a defect."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"RERUN {report.nodeid}", sep="_")
+        terminalreporter.write_line(report.longreprtext)
