@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import ssl
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyd_contracts.errors import FailedPrecondition, Unavailable
+from pyd_contracts.errors import Unavailable
 from pyd_contracts.log_details import attributes, tag
+from pyd_contracts.log_driver import SinkDriver
 from pyd_contracts.log_sinks import PATIENCE, Stream, connect
 from pyd_contracts.markers import hookimpl
 from pyd_contracts.values import LogRecord, LogSource
@@ -33,26 +33,20 @@ class _Open:
     stream: Stream
 
 
-class FluentdDriver:
+class FluentdDriver(SinkDriver[_Open]):
     """A connection a container; *patience* seconds is how long a server may take, *tls* whom ``tls://`` trusts."""
 
-    capabilities: frozenset[str] = frozenset()
-
     def __init__(self, patience: float = PATIENCE, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__()
         self._patience = patience
         self._tls = tls
-        self._open: dict[str, _Open] = {}
-        self._lock = threading.Lock()
 
     @hookimpl
     def log_validate(self, options: Mapping[str, str]) -> None:
         """See the contract."""
         read(options)
 
-    @hookimpl
-    def log_open(self, source: LogSource) -> None:
-        """See the contract."""
-        self.log_end(source.container)
+    def _opened(self, source: LogSource) -> _Open:
         options = read(source.options)
         fields = {"container_id": source.container, "container_name": f"/{source.name}", **attributes(source)}
         written = b"".join(_string(key) + _string(value) for key, value in fields.items())
@@ -60,55 +54,32 @@ class FluentdDriver:
         kind = "unix" if options.kind == "unix" else "tcp"
         stream = Stream(lambda: connect(kind, options.where, self._patience, tls), options.what, self._patience)
         stream.open()
-        with self._lock:
-            self._open[source.container] = _Open(options, _string(tag(source)), written, len(fields), stream)
+        return _Open(options, _string(tag(source)), written, len(fields), stream)
 
-    @hookimpl
-    def log_write(self, container: str, records: Sequence[LogRecord]) -> int:
-        """See the contract."""
-        with self._lock:
-            found = self._open.get(container)
-        if found is None:
-            raise FailedPrecondition(f"write the log of {container[:12]}: it is not open")
-        events = [event for record in records for event in _events(found, record)]
+    def _send(self, entry: _Open, records: Sequence[LogRecord]) -> int:
+        events = [event for record in records for event in _events(entry, record)]
         if not events:
             return len(records)
-        chunk = base64.b64encode(os.urandom(16)) if found.options.acknowledged else b""
+        chunk = base64.b64encode(os.urandom(16)) if entry.options.acknowledged else b""
         options = text(b"size") + integer(len(events)) + (text(b"chunk") + text(chunk) if chunk else b"")
-        head = array(3) + found.tag + array(len(events))
-        connection = found.stream.send(head + b"".join(events) + mapping(2 if chunk else 1) + options)
+        head = array(3) + entry.tag + array(len(events))
+        connection = entry.stream.send(head + b"".join(events) + mapping(2 if chunk else 1) + options)
         if chunk:
             answer, data = None, b""
             while answer is None:
-                data += found.stream.receive(connection)
+                data += entry.stream.receive(connection)
                 try:
                     answer = read_map(data)
                 except ValueError as error:
-                    found.stream.close()
-                    raise Unavailable(f"the answer of {found.options.what}: {error}") from error
+                    entry.stream.close()
+                    raise Unavailable(f"the answer of {entry.options.what}: {error}") from error
             if answer.get("ack") != chunk.decode():
-                found.stream.close()
-                raise Unavailable(f"{found.options.what} confirms {answer}, which was not sent")
+                entry.stream.close()
+                raise Unavailable(f"{entry.options.what} confirms {answer}, which was not sent")
         return len(records)
 
-    @hookimpl
-    def log_end(self, container: str) -> None:
-        """See the contract."""
-        with self._lock:
-            found = self._open.pop(container, None)
-        if found is not None:
-            found.stream.close()
-
-    @hookimpl
-    def log_remove(self, source: LogSource) -> None:
-        """See the contract; nothing is kept here."""
-        self.log_end(source.container)
-
-    @hookimpl
-    def log_close(self) -> None:
-        """See the contract."""
-        for container in list(self._open):
-            self.log_end(container)
+    def _let_go(self, entry: _Open) -> None:
+        entry.stream.close()
 
 
 def _string(value: str) -> bytes:

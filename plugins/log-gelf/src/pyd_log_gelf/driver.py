@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyd_contracts.errors import FailedPrecondition, Unavailable
-from pyd_contracts.log_sinks import PATIENCE, Stream, connect, reason
+from pyd_contracts.log_driver import SinkDriver, one_by_one
+from pyd_contracts.log_sinks import PATIENCE, Stream, connect
 from pyd_contracts.markers import hookimpl
 from pyd_contracts.values import LogRecord, LogSource
 from pyd_log_gelf.messages import chunks, head, message, packed
@@ -29,81 +27,42 @@ class _Open:
     stream: Stream
 
 
-class GelfDriver:
+class GelfDriver(SinkDriver[_Open]):
     """A socket a container; *patience* seconds is how long a server may take."""
 
-    capabilities: frozenset[str] = frozenset()
-
     def __init__(self, patience: float = PATIENCE) -> None:
+        super().__init__()
         self._patience = patience
-        self._open: dict[str, _Open] = {}
-        self._lock = threading.Lock()
 
     @hookimpl
     def log_validate(self, options: Mapping[str, str]) -> None:
         """See the contract."""
         read(options)
 
-    @hookimpl
-    def log_open(self, source: LogSource) -> None:
-        """See the contract."""
-        self.log_end(source.container)
+    def _opened(self, source: LogSource) -> _Open:
         options = read(source.options)
         stream = Stream(lambda: connect(options.kind, options.where, self._patience), options.what, self._patience)
         stream.open()
-        with self._lock:
-            self._open[source.container] = _Open(options, head(source), stream)
+        return _Open(options, head(source), stream)
 
-    @hookimpl
-    def log_write(self, container: str, records: Sequence[LogRecord]) -> int:
-        """See the contract. Empty lines are left out: servers refuse messages without text."""
-        with self._lock:
-            found = self._open.get(container)
-        if found is None:
-            raise FailedPrecondition(f"write the log of {container[:12]}: it is not open")
-        if found.options.kind == "udp":
-            return self._datagrams(found, records)
-        messages = [each + b"\0" for record in records for each in _messages(found, record)]
-        found.stream.send(b"".join(messages))
-        return len(records)
+    def _send(self, entry: _Open, records: Sequence[LogRecord]) -> int:
+        """Empty lines are left out: servers refuse messages without text."""
+        options, stream = entry.options, entry.stream
+        if options.kind != "udp":
+            stream.send(b"".join(each + b"\0" for record in records for each in _messages(entry, record)))
+            return len(records)
 
-    def _datagrams(self, found: _Open, records: Sequence[LogRecord]) -> int:
-        options = found.options
-        deadline = time.monotonic() + self._patience
-        for number, record in enumerate(records):
-            if time.monotonic() > deadline:
-                return number
-            try:
-                connection = found.stream.open()
-                connection.settimeout(self._patience)
-                for each in _messages(found, record):
-                    for datagram in chunks(packed(each, options.compression, options.level)):
-                        connection.send(datagram)
-            except OSError as error:
-                found.stream.close()
-                if number:
-                    return number
-                raise Unavailable(f"send to {options.what}: {reason(error)}") from error
-        return len(records)
+        def send(record: LogRecord) -> None:
+            connection = stream.open()
+            connection.settimeout(self._patience)
+            for each in _messages(entry, record):
+                for datagram in chunks(packed(each, options.compression, options.level)):
+                    connection.send(datagram)
 
-    @hookimpl
-    def log_end(self, container: str) -> None:
-        """See the contract."""
-        with self._lock:
-            found = self._open.pop(container, None)
-        if found is not None:
-            found.stream.close()
+        return one_by_one(records, send, options.what, self._patience, stream.close)
 
-    @hookimpl
-    def log_remove(self, source: LogSource) -> None:
-        """See the contract; nothing is kept here."""
-        self.log_end(source.container)
-
-    @hookimpl
-    def log_close(self) -> None:
-        """See the contract."""
-        for container in list(self._open):
-            self.log_end(container)
+    def _let_go(self, entry: _Open) -> None:
+        entry.stream.close()
 
 
 def _messages(found: _Open, record: LogRecord) -> list[bytes]:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyd_contracts.errors import FailedPrecondition, Unavailable
 from pyd_contracts.log_details import DETAILS, attributes, check_details, check_known, tag
-from pyd_contracts.log_sinks import PATIENCE, reason
+from pyd_contracts.log_driver import SinkDriver, one_by_one
+from pyd_contracts.log_sinks import PATIENCE
 from pyd_contracts.markers import hookimpl
 from pyd_contracts.values import LogRecord, LogSource
 from pyd_log_journald.kernel import fields, send
@@ -33,16 +31,13 @@ class _Open:
     socket: socket.socket
 
 
-class JournaldDriver:
+class JournaldDriver(SinkDriver[_Open]):
     """Datagrams to the socket of a journal at *path*; a journal that is started anew is found again by itself."""
 
-    capabilities: frozenset[str] = frozenset()
-
     def __init__(self, path: str = "/run/systemd/journal/socket", patience: float = PATIENCE) -> None:
+        super().__init__()
         self._path = path
         self._patience = patience
-        self._open: dict[str, _Open] = {}
-        self._lock = threading.Lock()
 
     @hookimpl
     def log_validate(self, options: Mapping[str, str]) -> None:
@@ -50,10 +45,7 @@ class JournaldDriver:
         check_known("journald", options, DETAILS)
         check_details(options)
 
-    @hookimpl
-    def log_open(self, source: LogSource) -> None:
-        """See the contract."""
-        self.log_end(source.container)
+    def _opened(self, source: LogSource) -> _Open:
         name = tag(source)
         values = {
             "CONTAINER_ID": source.container[:12],
@@ -67,48 +59,19 @@ class JournaldDriver:
         head = fields({key: value.encode("utf-8", "surrogateescape") for key, value in values.items()})
         made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         made.settimeout(self._patience)
-        with self._lock:
-            self._open[source.container] = _Open(head, made)
+        return _Open(head, made)
 
-    @hookimpl
-    def log_write(self, container: str, records: Sequence[LogRecord]) -> int:
-        """See the contract."""
-        with self._lock:
-            found = self._open.get(container)
-        if found is None:
-            raise FailedPrecondition(f"write the log of {container[:12]}: it is not open")
-        deadline = time.monotonic() + self._patience
-        for number, record in enumerate(records):
-            if time.monotonic() > deadline:
-                return number
-            head = found.head + _PRIORITIES.get(record.stream, b"PRIORITY=6\n") + _about(record)
+    def _send(self, entry: _Open, records: Sequence[LogRecord]) -> int:
+        def send_lines(record: LogRecord) -> None:
+            head = entry.head + _PRIORITIES.get(record.stream, b"PRIORITY=6\n") + _about(record)
             for line in record.lines:
-                try:
-                    send(found.socket, self._path, head + fields({"MESSAGE": line}))
-                except OSError as error:
-                    if number:
-                        return number
-                    raise Unavailable(f"send to the journal at {self._path}: {reason(error)}") from error
-        return len(records)
+                send(entry.socket, self._path, head + fields({"MESSAGE": line}))
 
-    @hookimpl
-    def log_end(self, container: str) -> None:
-        """See the contract."""
-        with self._lock:
-            found = self._open.pop(container, None)
-        if found is not None:
-            found.socket.close()
+        what = f"the journal at {self._path}"
+        return one_by_one(records, send_lines, what, self._patience, lambda: None)  # the next datagram finds its socket
 
-    @hookimpl
-    def log_remove(self, source: LogSource) -> None:
-        """See the contract; what is in the journal is the journal's."""
-        self.log_end(source.container)
-
-    @hookimpl
-    def log_close(self) -> None:
-        """See the contract."""
-        for container in list(self._open):
-            self.log_end(container)
+    def _let_go(self, entry: _Open) -> None:
+        entry.socket.close()
 
 
 def _about(record: LogRecord) -> bytes:

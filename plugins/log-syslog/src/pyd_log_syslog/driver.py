@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-from pyd_contracts.errors import FailedPrecondition, Unavailable
 from pyd_contracts.log_details import attributes, tag
-from pyd_contracts.log_sinks import PATIENCE, Stream, connect, reason
+from pyd_contracts.log_driver import SinkDriver, one_by_one
+from pyd_contracts.log_sinks import PATIENCE, Stream, connect
 from pyd_contracts.markers import hookimpl
 from pyd_contracts.values import LogRecord, LogSource
 from pyd_log_syslog.formats import Formatter, formatter, framed
@@ -32,91 +29,53 @@ class _Open:
     stream: Stream
 
 
-class SyslogDriver:
+class SyslogDriver(SinkDriver[_Open]):
     """A connection a container; *patience* seconds is how long a server may take."""
 
-    capabilities: frozenset[str] = frozenset()
-
     def __init__(self, patience: float = PATIENCE) -> None:
+        super().__init__()
         self._patience = patience
-        self._open: dict[str, _Open] = {}
-        self._lock = threading.Lock()
 
     @hookimpl
     def log_validate(self, options: Mapping[str, str]) -> None:
         """See the contract."""
         read(options)
 
-    @hookimpl
-    def log_open(self, source: LogSource) -> None:
-        """See the contract."""
-        self.log_end(source.container)
+    def _opened(self, source: LogSource) -> _Open:
         options = read(source.options)
         kind = "tcp" if options.kind == "tcp+tls" else options.kind
         stream = Stream(lambda: connect(kind, options.where, self._patience, options.tls), options.what, self._patience)
         name = "/".join((tag(source), *(f"{key}={value}" for key, value in sorted(attributes(source).items()))))
         made = _Open(options, formatter(options.format, options.facility, name), stream)
         stream.open()
-        with self._lock:
-            self._open[source.container] = made
+        return made
 
-    @hookimpl
-    def log_write(self, container: str, records: Sequence[LogRecord]) -> int:
-        """See the contract."""
-        with self._lock:
-            found = self._open.get(container)
-        if found is None:
-            raise FailedPrecondition(f"write the log of {container[:12]}: it is not open")
-        if found.options.kind in ("udp", "unixgram"):
-            return self._datagrams(found, records)
-        messages = [message for record in records for message in self._messages(found, record)]
-        if found.options.kind == "tcp+tls" and found.options.format.startswith("rfc5424"):
-            messages = [framed(message) for message in messages]
-        found.stream.send(b"".join(messages))
-        return len(records)
+    def _send(self, entry: _Open, records: Sequence[LogRecord]) -> int:
+        options, stream = entry.options, entry.stream
+        if options.kind not in ("udp", "unixgram"):
+            messages = [message for record in records for message in _messages(entry, record)]
+            if options.kind == "tcp+tls" and options.format.startswith("rfc5424"):
+                messages = [framed(message) for message in messages]
+            stream.send(b"".join(messages))
+            return len(records)
 
-    def _messages(self, found: _Open, record: LogRecord) -> list[bytes]:
-        severity = _SEVERITIES.get(record.stream, 6)
-        return [found.format(severity, record.time_ns, line.replace(b"\0", b" ")) for line in record.lines]
+        def send(record: LogRecord) -> None:
+            connection = stream.open()
+            connection.settimeout(self._patience)
+            for message in _messages(entry, record):
+                try:
+                    connection.send(message)
+                except OSError as error:
+                    if error.errno != _TOO_LONG:
+                        raise
+                    connection.send(message[:_LONGEST])
 
-    def _datagrams(self, found: _Open, records: Sequence[LogRecord]) -> int:
-        deadline = time.monotonic() + self._patience
-        for number, record in enumerate(records):
-            if time.monotonic() > deadline:
-                return number
-            try:
-                connection = found.stream.open()
-                connection.settimeout(self._patience)
-                for message in self._messages(found, record):
-                    try:
-                        connection.send(message)
-                    except OSError as error:
-                        if error.errno != _TOO_LONG:
-                            raise
-                        connection.send(message[:_LONGEST])
-            except OSError as error:
-                found.stream.close()
-                if number:
-                    return number
-                raise Unavailable(f"send to {found.options.what}: {reason(error)}") from error
-        return len(records)
+        return one_by_one(records, send, options.what, self._patience, stream.close)
 
-    @hookimpl
-    def log_end(self, container: str) -> None:
-        """See the contract."""
-        with self._lock:
-            found = self._open.pop(container, None)
-        if found is not None:
-            found.stream.close()
+    def _let_go(self, entry: _Open) -> None:
+        entry.stream.close()
 
-    @hookimpl
-    def log_remove(self, source: LogSource) -> None:
-        """See the contract; nothing is kept here."""
-        self.log_end(source.container)
 
-    @hookimpl
-    def log_close(self) -> None:
-        """See the contract."""
-        for container in list(self._open):
-            with suppress(OSError):
-                self.log_end(container)
+def _messages(entry: _Open, record: LogRecord) -> list[bytes]:
+    severity = _SEVERITIES.get(record.stream, 6)
+    return [entry.format(severity, record.time_ns, line.replace(b"\0", b" ")) for line in record.lines]
