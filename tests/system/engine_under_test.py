@@ -89,6 +89,10 @@ class Daemon:
         self.process.wait()
         self.process = None
 
+    def ended(self) -> bool:
+        """Whether it was started and is dead."""
+        return self.process is not None and self.process.poll() is not None
+
     def stop(self) -> None:
         """SIGTERM; it must end by itself, with status 0."""
         assert self.process is not None
@@ -112,8 +116,13 @@ class Daemon:
             api.close()
 
     def close(self) -> None:
-        """Remove containers, stop, remove the root; raises AssertionError if processes are left, after ending them."""
+        """Remove containers, stop, remove the root; raises AssertionError if processes are left, after ending them.
+
+        One that a test left dead is started again: who else knows its containers?
+        """
         try:
+            if self.ended():
+                self.start()
             if self.process is not None:
                 self.remove_containers()
                 self.stop()

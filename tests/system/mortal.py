@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clients import Client, until
 from engine_under_test import Daemon
 
-__all__ = ["Mortal", "killed_in"]
+__all__ = ["Death", "Mortal", "dying", "killed_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +32,49 @@ class Mortal:
         return self.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", container).stdout.strip()
 
 
+@dataclass(slots=True)
+class Death:
+    """Whether one *came*: known in the end."""
+
+    came: bool = False
+
+
+@contextmanager
+def dying(daemon: Daemon, calls: str, number: int) -> Iterator[Death]:
+    """While it runs, whichever process of *daemon* makes its n-th of *calls* is killed; then a new daemon is up.
+
+    What the daemon does by itself counts too: it may be killed before the block begins.
+    """
+    death = Death()
+    assert daemon.process is not None
+    log = daemon.root / "strace.log"
+    inject = f"inject={calls}:signal=SIGKILL:when={number}"
+    command = ["strace", "-f", "-qq", "-o", log, "-e", f"trace={calls}", "-e", inject, "-p", daemon.process.pid]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE) as tracer:
+        status = Path(f"/proc/{daemon.process.pid}/status")
+        try:
+            until(
+                lambda: daemon.ended() or not re.search(r"TracerPid:\t0", status.read_text()),
+                "it is traced, or killed already",
+            )
+            yield death
+        finally:
+            tracer.terminate()
+            try:
+                tracer.wait(5)
+            except subprocess.TimeoutExpired:  # it waits for a thread that was killed while it attached to it
+                tracer.kill()
+    death.came = "killed by SIGKILL" in log.read_text(errors="replace")
+    log.unlink()
+    daemon.kill()
+    daemon.start()
+
+
 def killed_in(one: Mortal, call: str, number: int, *words: str) -> bool:
     """A command during which the daemon is killed at its n-th *call*, or after it, if it makes fewer; then a new one.
 
     Returns whether the command failed, as it does when it is cut off.
     """
-    assert one.daemon.process is not None
-    inject = f"inject={call}:signal=SIGKILL:when={number}"
-    log = one.daemon.root / "strace.log"
-    command = ["strace", "-f", "-qq", "-o", log, "-e", f"trace={call}", "-e", inject, "-p", one.daemon.process.pid]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE) as tracer:
-        process, status = one.daemon.process, Path(f"/proc/{one.daemon.process.pid}/status")
-        # What it does by itself counts too: it may be killed before the command begins.
-        until(
-            lambda: process.poll() is not None or not re.search(r"TracerPid:\t0", status.read_text()),
-            "it is traced, or killed already",
-        )
-        with one.docker.start(*words) as client:
-            client.communicate(timeout=30)
-        cut_off = client.returncode != 0
-        tracer.terminate()
-        try:
-            tracer.wait(5)
-        except subprocess.TimeoutExpired:  # it waits for a thread that was killed while it attached to it
-            tracer.kill()
-    one.reborn()
-    log.unlink(missing_ok=True)
-    return cut_off
+    with dying(one.daemon, call, number), one.docker.start(*words) as client:
+        client.communicate(timeout=30)
+    return client.returncode != 0

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import tarfile
@@ -20,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from busybox_image import ARCHITECTURES
-from clients import IMAGE, Client, docker_program, until
+from clients import IMAGE, Client, docker_program
 from engine_under_test import BIN, Daemon
+from mortal import dying
 from stub_registry import serve
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
@@ -70,25 +70,9 @@ def layered_archive(folder: Path, sizes: list[int], name: str) -> Path:
 
 def killed_in(daemon: Daemon, docker: Client, number: int, *words: str | Path) -> bool:
     """Run a command during which whichever process of the daemon makes its n-th call dies; whether one did. It is up again."""
-    assert daemon.process is not None
-    log = daemon.root / "strace.log"
-    inject = f"inject={CALLS}:signal=SIGKILL:when={number}"
-    command = ["strace", "-f", "-qq", "-o", log, "-e", f"trace={CALLS}", "-e", inject, "-p", daemon.process.pid]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE) as tracer:
-        status = Path(f"/proc/{daemon.process.pid}/status")
-        until(lambda: not re.search(r"TracerPid:\t0", status.read_text()), "it is traced")
-        with docker.start(*words) as client:
-            client.communicate(timeout=60)
-        tracer.terminate()
-        try:
-            tracer.wait(5)
-        except subprocess.TimeoutExpired:  # it waits for a thread that was killed while it attached to it
-            tracer.kill()
-    killed = "killed by SIGKILL" in log.read_text(errors="replace")
-    log.unlink()
-    daemon.kill()
-    daemon.start()
-    return killed
+    with dying(daemon, CALLS, number) as death, docker.start(*words) as client:
+        client.communicate(timeout=60)
+    return death.came
 
 
 @pytest.mark.slow
