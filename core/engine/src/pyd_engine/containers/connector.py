@@ -57,23 +57,25 @@ class Connector:
 
     def reserve(self, container: Container, network: str, wishes: EndpointSettings) -> EndpointRecord:
         """Take a place and its addresses. Twice is once."""
+        return self._networks.reserve(container.id, container.name, network, self._request(container, network, wishes))
+
+    def refuse(self, container: Container, network: str, wishes: EndpointSettings) -> None:
+        """Raise for wishes that no place on a network can be given."""
+        self._networks.refuse(network, self._request(container, network, wishes))
+
+    def _request(self, container: Container, network: str, wishes: EndpointSettings) -> EndpointRequest:
         ipam = wishes.ipam_config
         asked = ports.wishes(container)
-        return self._networks.reserve(
-            container.id,
-            container.name,
-            network,
-            EndpointRequest(
-                ipv4=ipam.ipv4_address if ipam else "",
-                ipv6=ipam.ipv6_address if ipam else "",
-                link_local=tuple(ipam.link_local_ips or ()) if ipam else (),
-                mac=wishes.mac_address or container.config.mac_address,
-                aliases=wishes.aliases or (),
-                hostname=container.config.hostname,
-                options=wishes.driver_opts or {},
-                gateway_priority=wishes.gw_priority,
-                ports=asked if asked and self._publisher(container) == self._networks.get(network).name else (),
-            ),
+        return EndpointRequest(
+            ipv4=ipam.ipv4_address if ipam else "",
+            ipv6=ipam.ipv6_address if ipam else "",
+            link_local=tuple(ipam.link_local_ips or ()) if ipam else (),
+            mac=wishes.mac_address or container.config.mac_address,
+            aliases=wishes.aliases or (),
+            hostname=container.config.hostname,
+            options=wishes.driver_opts or {},
+            gateway_priority=wishes.gw_priority,
+            ports=asked if asked and self._publisher(container) == self._networks.get(network).name else (),
         )
 
     def _publisher(self, container: Container) -> str:
@@ -84,6 +86,13 @@ class Connector:
             if driver is not None and "ports" in driver.capabilities and not network.internal:
                 return network.name
         return ""
+
+    def publish(self, container: Container, netns: Path) -> None:
+        """Let its ports follow a running container whose networks have changed."""
+        asked, name = ports.wishes(container), self._publisher(container)
+        for record in self._networks.endpoints_of(container.id) if asked and name else ():
+            if self._networks.get(record.network).name == name and not record.requested.ports:
+                self._networks.publish(record, asked, netns)
 
     def published(self, container: Container) -> tuple[PublishedPort, ...]:
         """The ports of this host that lead to the container."""

@@ -17,6 +17,7 @@ from pyd_contracts.errors import (
     Conflict,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     Unsupported,
 )
 from pyd_contracts.isolation import INIT
@@ -50,6 +51,8 @@ __all__ = ["Containers"]
 
 log = logging.getLogger(__name__)
 _STOP_SECONDS = 10
+_ALONE = {"host", "none"}
+"""Networks that a container is on alone."""
 _KILL_SECONDS = 30.0
 
 
@@ -182,6 +185,14 @@ class Containers:
         endpoints = {self._known_network(mode): EndpointSettings()}
         for asked, wishes in (request.networking_config.endpoints_config or {}).items():
             endpoints[self._known_network(asked)] = wishes
+        for name in _ALONE & endpoints.keys():
+            if len(endpoints) > 1:
+                raise PermissionDenied(
+                    f"container cannot be connected to other networks beside {name}: {', '.join(endpoints)}"
+                )
+            ipam = endpoints[name].ipam_config
+            if ipam is not None and (ipam.ipv4_address or ipam.ipv6_address):
+                raise InvalidArgument("user specified IP address is supported on user defined networks only")
         return endpoints
 
     def _known_network(self, ref: str) -> str:

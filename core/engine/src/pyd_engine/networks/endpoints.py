@@ -95,7 +95,7 @@ class Book:
                 raise PermissionDenied(f"endpoint with name {container_name} already exists in network {network.name}")
             if present.requested == requested and present.container_name == container_name:
                 return present
-        _check(network, requested)
+        check(network, requested)
         if present is not None:  # asked again in other words, as after a crash between reserve and attach
             self.drop(present)
             mine.remove(present)
@@ -164,7 +164,8 @@ class Book:
         return tuple(addresses)
 
 
-def _check(network: NetworkRecord, requested: EndpointRequest) -> None:
+def check(network: NetworkRecord, requested: EndpointRequest) -> None:
+    """Raise InvalidArgument, in dockerd's words, for what a place on *network* cannot have."""
     if requested.mac and not _MAC.match(requested.mac):
         raise InvalidArgument(f"invalid MAC address {requested.mac!r}: six hex pairs with ':' are possible")
     for text in requested.link_local:
