@@ -48,7 +48,7 @@ def test_one_that_wrote_more_than_anybody_read_has_an_end_too() -> None:
         )
         assert process.stdout is not None
         await process.stdout.readline()
-        while process.stdout._transport.is_reading():  # type: ignore[attr-defined]
+        while not process.stdout._paused:  # type: ignore[attr-defined]
             await asyncio.sleep(0.01)
         async with asyncio.timeout(20):
             await end(process)
