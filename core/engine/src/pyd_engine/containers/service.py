@@ -17,7 +17,6 @@ from pyd_contracts.errors import (
     Conflict,
     InvalidArgument,
     NotFound,
-    PermissionDenied,
     Unsupported,
 )
 from pyd_contracts.isolation import INIT
@@ -41,7 +40,7 @@ from pyd_engine.containers.statistics import Meter
 from pyd_engine.containers.store import ContainerStore
 from pyd_engine.containers.top import processes
 from pyd_engine.containers.updating import Updates
-from pyd_engine.containers.validation import check_name
+from pyd_engine.containers.validation import check_alone, check_name
 from pyd_engine.containers.views import Views
 from pyd_engine.identities import new_id
 from pyd_engine.logs.reader import LogQuery, LogReader
@@ -51,8 +50,6 @@ __all__ = ["Containers"]
 
 log = logging.getLogger(__name__)
 _STOP_SECONDS = 10
-_ALONE = {"host", "none"}
-"""Networks that a container is on alone."""
 _KILL_SECONDS = 30.0
 
 
@@ -185,14 +182,7 @@ class Containers:
         endpoints = {self._known_network(mode): EndpointSettings()}
         for asked, wishes in (request.networking_config.endpoints_config or {}).items():
             endpoints[self._known_network(asked)] = wishes
-        for name in _ALONE & endpoints.keys():
-            if len(endpoints) > 1:
-                raise PermissionDenied(
-                    f"container cannot be connected to other networks beside {name}: {', '.join(endpoints)}"
-                )
-            ipam = endpoints[name].ipam_config
-            if ipam is not None and (ipam.ipv4_address or ipam.ipv6_address):
-                raise InvalidArgument("user specified IP address is supported on user defined networks only")
+        check_alone(endpoints)
         return endpoints
 
     def _known_network(self, ref: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 
 from pyd_contracts.errors import InvalidArgument, NotFound, PermissionDenied
@@ -24,7 +25,7 @@ from pyd_engine.networks.records import (
 )
 from pyd_engine.networks.store import NetworkStore
 
-__all__ = ["PRIVATE", "Book"]
+__all__ = ["PRIVATE", "Book", "check"]
 
 PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) or host mode"
 
@@ -95,6 +96,8 @@ class Book:
                 raise PermissionDenied(f"endpoint with name {container_name} already exists in network {network.name}")
             if present.requested == requested and present.container_name == container_name:
                 return present
+            if not present.ports and replace(present.requested, ports=requested.ports) == requested:
+                return self.put(replace(present, requested=requested))  # its addresses are as good for more ports
         check(network, requested)
         if present is not None:  # asked again in other words, as after a crash between reserve and attach
             self.drop(present)

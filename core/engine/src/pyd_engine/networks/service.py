@@ -37,7 +37,6 @@ from pyd_engine.networks.creation import (
 )
 from pyd_engine.networks.drivers import Driver, Manager, capabilities_of, choosing, ready
 from pyd_engine.networks.endpoints import PRIVATE, Book
-from pyd_engine.networks.endpoints import check as check_place
 from pyd_engine.networks.pools import Pools
 from pyd_engine.networks.publishing import Publishing
 from pyd_engine.networks.records import (
@@ -46,7 +45,6 @@ from pyd_engine.networks.records import (
     EndpointState,
     NetworkRecord,
     NetworkState,
-    PortWish,
 )
 from pyd_engine.networks.references import configuration, refuse_name, resolve
 from pyd_engine.networks.store import NetworkStore
@@ -184,10 +182,6 @@ class Networks:
         with self._lock:
             return self._book.get(endpoint)
 
-    def refuse(self, network: str, requested: EndpointRequest) -> None:
-        """Raise for wishes that no place on a network can be given, whoever asks. NotFound when there is no such network."""
-        check_place(self.get(network), requested)
-
     def reserve(
         self, container: str, container_name: str, network: str, requested: EndpointRequest | None = None
     ) -> EndpointRecord:
@@ -269,27 +263,6 @@ class Networks:
                 record, state=EndpointState.ATTACHED, attached=attached, mac=attached.mac, gateways=attached.gateways
             )
             return self._book.put(done)
-
-    def publish(self, endpoint: EndpointRecord, wishes: Sequence[PortWish], netns: Path) -> EndpointRecord:
-        """Let ports lead to a running container by a place that it has already.
-
-        It gets its interface there anew, for drivers attach whole or not at all. A port that somebody else has is logged and
-        keeps the container from nothing else. Raises as `attach` does.
-        """
-        self.detach(endpoint.container, endpoint, keep=True, lives=True)
-        network = self.get(endpoint.network)
-        requested = replace(endpoint.requested, ports=tuple(wishes))
-        wanted = replace(self.endpoint(endpoint.id), requested=requested, ports=())
-        self._ports.give_back(endpoint.id)
-        try:
-            wanted = replace(wanted, ports=self._ports.take(wanted, network))
-        except PydError as error:
-            self._log.error(
-                "container %s: its ports do not move to network %s: %s", endpoint.container_name, network.name, error
-            )
-        with self._lock:
-            record = self._book.put(wanted)
-        return self.attach(record, netns)
 
     def all_endpoints(self) -> Sequence[EndpointRecord]:
         """Every endpoint, oldest first."""
