@@ -9,8 +9,12 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
 
 from pyd_conformance.pytest_plugin import REQUIREMENTS
+
+settings.register_profile("pyd", deadline=None)  # how long an example takes is the machine's affair, not a test's
+settings.load_profile("pyd")
 
 
 def _programs(*names: str) -> str | None:

@@ -1,10 +1,15 @@
-"""A daemon that is killed: when its time has come, or at an exact system call."""
+"""A daemon that is killed: when its time has come, or at an exact system call.
+
+Tests choose some calls, for each kill takes a second or two; ``PYD_EVERY=1`` makes them take every one.
+"""
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +17,9 @@ from pathlib import Path
 from clients import Client, until
 from engine_under_test import Daemon
 
-__all__ = ["Death", "Mortal", "dying", "killed_in"]
+__all__ = ["EVERY", "Death", "Mortal", "calls", "dying", "killed_in"]
+
+EVERY = os.environ.get("PYD_EVERY") == "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +85,8 @@ def killed_in(one: Mortal, call: str, number: int, *words: str) -> bool:
     with dying(one.daemon, call, number), one.docker.start(*words) as client:
         client.communicate(timeout=30)
     return client.returncode != 0
+
+
+def calls(chosen: Iterable[int]) -> Iterable[int]:
+    """At which calls to kill: those *chosen*; with ``PYD_EVERY=1`` the first, the second, … until the test breaks off."""
+    return itertools.count(1) if EVERY else chosen

@@ -106,6 +106,61 @@ def test_damage_is_found_and_marked(one: tuple[Daemon, Client], image_archive: P
     assert check(daemon)[1]["Clean"]
 
 
+def layers_of(daemon: Daemon) -> list[Path]:
+    """Directories of committed entries of overlay, in the order in which they were made."""
+    found = [path for path in (daemon.data / "storage/overlay").iterdir() if (path / "meta").is_symlink()]
+    return sorted(
+        (path for path in found if " committed " in os.readlink(path / "meta")), key=lambda each: int(each.name)
+    )
+
+
+@pytest.mark.parametrize("what", [".", "f"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_lost_layers_are_found_and_unpacked_again(one: tuple[Daemon, Client], what: str, restarted: bool) -> None:
+    """All of them; containers that were made of them work again, too."""
+    daemon, docker = one
+    docker("run", "--name", "changed", IMAGE, "sh", "-c", "echo more > /more")
+    docker("commit", "changed", "two:1")
+    docker("run", "--name", "of-two", "two:1", "cat", "/more")
+    layers = layers_of(daemon)
+    assert len(layers) == 4  # the image's, the commit's, and what containers of each stand on
+    for path in layers:
+        shutil.rmtree(path / what)
+    if restarted:
+        daemon.stop()
+        daemon.start()
+
+    refused = docker("run", "--rm", "two:1", "cat", "/more", check=False) if not restarted else None
+    assert refused is None or "Unable to find image" not in refused.stderr
+    status, report = check(daemon, "--repair")
+
+    assert (status, report["Clean"]) == (0, False)
+    assert all(each["Done"] for each in report["Findings"])
+    assert check(daemon)[1]["Clean"]
+    assert docker("run", "--rm", "two:1", "cat", "/more").stdout == "more\n"
+    assert docker("start", "-a", "of-two").stdout == "more\n"
+    assert docker("start", "-a", "kept").stdout == "kept\n"
+
+
+@pytest.mark.parametrize("what", ["empty", "gone"])
+def test_without_its_metadata_nothing_is_swept_away(one: tuple[Daemon, Client], what: str) -> None:
+    daemon, docker = one
+    daemon.stop()
+    path = daemon.data / "metadata.db"
+    whole = path.read_bytes()
+    path.unlink()
+    if what == "empty":
+        path.touch()
+
+    with pytest.raises(AssertionError, match="there is something in .* that it knew of"):
+        daemon.start()
+
+    path.write_bytes(whole)
+    daemon.start()
+    assert docker("start", "-a", "kept").stdout == "kept\n"
+    assert check(daemon)[1]["Clean"]
+
+
 def test_a_lost_root_file_system_is_told(one: tuple[Daemon, Client]) -> None:
     daemon, _ = one
     daemon.stop()

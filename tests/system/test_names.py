@@ -175,6 +175,15 @@ def test_a_flood_of_questions_stops_nobody(pydd: Daemon, docker: Client, box: Bo
     stop(docker, other, noisy, quiet, late)
 
 
+def test_thousands_of_aliases_are_known(docker: Client, box: Box, network: str) -> None:
+    names = [f"{'alias' * 8}-{number}" for number in range(2500)]
+    flags = [word for each in names for word in ("--network-alias", each)]
+    many = box("sleep", "1000", flags=("--network", network, *flags))
+    client = box("sleep", "1000", flags=("--network", network))
+    assert look_up(docker, client, names[-1]) == look_up(docker, client, many[:12]) != []
+    stop(docker, many, client)
+
+
 def test_links_are_names_for_one_container(docker: Client, box: Box, network: str) -> None:
     server = box("sleep", "1000", flags=("--network", network, "--name", f"{network}-s"))
     client = box("sleep", "1000", flags=("--network", network, "--link", f"{network}-s:db"))

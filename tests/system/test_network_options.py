@@ -141,6 +141,10 @@ def test_rules_are_explained(pyd: Client, docker: Client, networks: Networks, na
         docker("rm", "-f", name)
 
 
+def test_forms_of_rules_that_nobody_knows(pyd: Client) -> None:
+    assert "json is possible" in pyd("network", "rules", "--format", "{{.}}", check=False).stderr
+
+
 def test_a_range_is_one_element_and_one_holder(docker: Client, name: str) -> None:
     with socket.socket() as server:
         server.bind(("0.0.0.0", 24500))

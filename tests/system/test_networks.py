@@ -170,6 +170,39 @@ def test_a_network_that_is_full_says_so_and_has_room_again(api: Api, net: str, n
             api("DELETE", f"/containers/{box}?force=1")
 
 
+def test_places_beside_the_host_and_none(api: Api, net: str, name: str) -> None:
+    for mode in ("host", "none"):
+        body = {"Image": IMAGE, "HostConfig": {"NetworkMode": mode}}
+        status, document = api(
+            "POST", f"/containers/create?name={name}",
+            {**body, "NetworkingConfig": {"EndpointsConfig": {mode: {}, net: {}}}},
+        )  # fmt: skip
+        assert (status, f"beside {mode}" in document["message"]) == (403, True)
+        wishes = {"IPAMConfig": {"IPv4Address": "10.95.0.3"}}
+        status, document = api(
+            "POST", f"/containers/create?name={name}", {**body, "NetworkingConfig": {"EndpointsConfig": {mode: wishes}}}
+        )
+        assert (status, "user defined networks only" in document["message"]) == (400, True)
+
+
+def test_what_a_stopped_container_cannot_have_is_said_at_once(api: Api, name: str) -> None:
+    """And it leaves networks that are gone."""
+    api.network(name)
+    _, made = api("POST", f"/containers/create?name={name}", {"Image": IMAGE})
+    try:
+        asked = {"Container": made["Id"], "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.1.1.1"}}}
+        status, document = api("POST", f"/networks/{name}/connect", asked)
+        assert (status, "with user configured subnets" in document["message"]) == (400, True)
+        assert api("POST", f"/networks/{name}/connect", {"Container": made["Id"]})[0] == 200
+    finally:
+        assert api("DELETE", f"/networks/{name}")[0] == 204
+    assert api("POST", f"/containers/{made['Id']}/start")[0] == 404
+    assert api("POST", f"/networks/{name}/disconnect", {"Container": made["Id"]})[0] == 200
+    assert api("POST", f"/networks/{name}/disconnect", {"Container": made["Id"]})[0] == 404
+    assert api("POST", f"/containers/{made['Id']}/start")[0] == 204
+    api("DELETE", f"/containers/{made['Id']}?force=1")
+
+
 # --- what can ----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +11,7 @@ import pytest
 
 from clients import Client, until
 from engine_under_test import Daemon
+from reachability import PORT, Servers
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.usefixtures("snapshot")]
 
@@ -104,6 +106,78 @@ def test_ports_survive_the_daemons_death(
     assert "port is already allocated" in refused.stderr
     docker("rm", "-f", container)
     assert get(number) == b""
+
+
+def test_a_port_is_free_at_once_for_the_next(docker: Client, box: Box) -> None:
+    """Also where a process beside the daemon has a copy of its socket."""
+    number = free_port()
+    first = box("sleep", "100", flags=("-p", f"{number}:80", "-p", f"{number}:80/udp"))
+    for _ in range(8):
+        docker("stop", "-t", "0", first)
+        second = box("sleep", "100", flags=("-p", f"{number}:80", "-p", f"{number}:80/udp"))
+        docker("rm", "-f", second)
+        docker("start", first)
+
+
+def test_ports_follow_a_container_from_network_to_network(docker: Client, box: Box, name: str) -> None:
+    number = free_port()
+    networks = [f"{name}-a", f"{name}-b"]
+    for network in networks:
+        docker("network", "create", network)
+    try:
+        container = box("sh", "-c", SERVE, flags=("-p", f"{number}:80", "--network", networks[0]))
+        until(lambda: get(number) == b"hello\n", "the server answers")
+        address = docker("inspect", "-f", "{{json .NetworkSettings.Ports}}", container).stdout
+        for here, there in (networks, networks[::-1]):
+            docker("network", "connect", there, container)
+            docker("network", "disconnect", here, container)
+            assert docker("inspect", "-f", "{{json .NetworkSettings.Ports}}", container).stdout == address
+            assert [get(number, host) for host in ("127.0.0.1", "::1")] == [b"hello\n"] * 2
+        docker("network", "disconnect", networks[0], container)
+        assert get(number) == b""
+        docker("network", "connect", networks[1], container)
+        assert get(number) == b"hello\n"
+        docker("rm", "-f", container)
+    finally:
+        docker("network", "rm", *networks)
+
+
+def test_who_sends_datagrams_all_the_time_reaches_whoever_is_there(docker: Client, box: Box) -> None:
+    """From one socket, before there is a container and after it was replaced: the kernel goes by a flow's first packet."""
+    number = free_port()
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        sender.settimeout(1)
+        sender.connect(("127.0.0.1", number))
+        assert sent(sender) == b""
+        for name in ("first", "second"):
+            container = box("sleep", "100", flags=("-p", f"{number}:{PORT}/udp"))
+            assert_serves(docker, container, name, sender)
+            docker("rm", "-f", container)
+            assert sent(sender) == b""
+            box("sleep", "100")  # so that the next one has another address
+
+
+def assert_serves(docker: Client, container: str, name: str, sender: socket.socket) -> None:
+    pid = docker("inspect", "-f", "{{.State.Pid}}", container).stdout.strip()
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    servers = Servers()
+    try:
+        servers.add(name, namespace)
+        assert sent(sender) == name.encode()
+    finally:
+        servers.close()
+        os.close(namespace)
+
+
+def sent(sender: socket.socket) -> bytes:
+    """What comes back for a datagram; nothing when nobody is there."""
+    for _ in range(3):  # what an earlier one was answered with is told first
+        try:
+            sender.send(b"who")
+            return sender.recv(100)
+        except OSError:
+            continue
+    return b""
 
 
 def test_a_thousand_ports(docker: Client, box: Box) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +72,19 @@ def test_a_hundred_lines_are_changed_at_most(mine: Path) -> None:
         lines = list(difflib.unified_diff(before, path.read_text().splitlines(), n=0, lineterm=""))[2:]
         changed += sum(line.startswith("+") for line in lines)
     assert 0 < changed <= 100
+
+
+def test_its_readme_leads_all_the_way(mine: Path) -> None:
+    """It speaks of the copy, and the folders it installs the kit from are all that the kit needs of ours."""
+    text = (mine / "README.md").read_text()
+    for words in ("dist/pyd_storage_my_own-*.whl", "--storage-opt driver=my-own ", 'default = "my-own"'):
+        assert words in text
+    folders = re.findall(r"\$PYD/([a-z]+/[a-z]+)", text)
+    documents = [tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"] for folder in folders]
+    brought = {each["name"] for each in documents}
+    assert "pyd-conformance" in brought
+    needed = {need for each in documents for need in each.get("dependencies", ()) if need.startswith("pyd-")}
+    assert needed <= brought
 
 
 def test_the_copy_passes_the_kit(mine: Path, installed: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from asyncio.subprocess import PIPE
 
 import pytest
 
@@ -29,3 +30,28 @@ def test_the_status_is_what_it_ended_with(program: str, code: int) -> None:
     finally:
         if sys.version_info < (3, 12):
             asyncio.set_child_watcher(None)
+
+
+def test_one_that_wrote_more_than_anybody_read_has_an_end_too() -> None:
+    """The disk is full, or a client has gone: nobody wants what is in the pipe any more."""
+
+    async def run() -> int | None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            "import sys\nwhile True: print('x' * 1000)",
+            stdout=PIPE,
+            stderr=PIPE,
+            limit=4096,
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        while not process.stdout._paused:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            await end(process)
+        return process.returncode
+
+    assert asyncio.run(run()) == -9

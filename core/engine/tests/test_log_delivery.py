@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -339,6 +340,32 @@ def test_nothing_of_a_forgotten_one_is_open(deliveries: Deliveries, sink: FakeSi
     place.write("two\n")
     deliveries.follow(place.order)
     until(lambda: len(sink.lines(ID)) == 2, "it is followed again")
+
+
+def test_who_is_forgotten_while_it_ends_is_not_followed_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its directory goes then: whoever opens it once more writes into it what was delivered long ago."""
+    ending, go_on = threading.Event(), threading.Event()
+
+    class Slow(FakeLogs):
+        def log_end(self, container: str) -> None:
+            ending.set()
+            assert go_on.wait(20)
+            super().log_end(container)
+
+    deliveries, followed = Deliveries({"fake": Slow(FakeSink())}, LOG), list[int]()
+    place.write("one\n")
+    deliveries.follow(replace(place.order, ended=True, turn=1))
+    assert ending.wait(20)
+    deliveries.follow(replace(place.order, ended=True, turn=2))
+    monkeypatch.setattr(deliveries, "follow", lambda order: followed.append(order.turn))
+    forgetting = threading.Thread(target=deliveries.forget, args=(ID,))
+    forgetting.start()
+    until(lambda: ID not in deliveries._entries, "it is being forgotten")
+    go_on.set()
+    forgetting.join()
+    deliveries._pool.shutdown(wait=True)
+    assert followed == []
+    deliveries.close()
 
 
 def _is_link(fd: str) -> bool:

@@ -17,6 +17,7 @@ from pyd_conformance.network_stage import Namespace
 from pyd_engine.names import server as server_module
 from pyd_engine.names import sockets as sockets_module
 from pyd_engine.names import wire
+from pyd_engine.names.pieces import LAST, PIECE, pieces
 from pyd_engine.names.server import Server
 from pyd_engine.names.table import Table
 
@@ -82,6 +83,29 @@ def test_an_answer_repeats_the_question_and_carries_the_records() -> None:
 def test_what_is_no_question_is_malformed(message: bytes) -> None:
     with pytest.raises(wire.Malformed):
         wire.parse(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [(struct.pack("!HHHHHH", 9, 0x1000, 1, 0, 0, 0), 4), (struct.pack("!HHHHHH", 9, 0, 2, 0, 0, 0), 1),
+     (struct.pack("!HHHHHH", 9, 0, 1, 0, 0, 0) + b"\xc0\x0c\0\1\0\1", 1), (question("a")[:-1] + b"\3", 4),
+     (struct.pack("!HHHHHH", 9, 0x8000, 1, 0, 0, 0), None), (b"\0" * 11, None)],
+    ids=["status", "two", "pointer", "chaos", "response", "short"],
+)  # fmt: skip
+def test_who_asks_wrongly_need_not_wait(message: bytes, said: int | None) -> None:
+    with pytest.raises(wire.Malformed) as fault:
+        wire.parse(message)
+
+    answer = fault.value.answer
+    assert (answer[:2], code(answer) if answer else None) == (message[:2] if answer else b"", said)
+
+
+@given(st.binary(max_size=100000))
+def test_an_order_of_any_length_comes_in_pieces(document: bytes) -> None:
+    found = list(pieces(document))
+    assert b"".join(each[1:] for each in found) == document
+    assert max(map(len, found)) <= PIECE
+    assert [each[:1] == LAST for each in found] == [False] * (len(found) - 1) + [True]
 
 
 @given(st.binary(max_size=600))
@@ -270,6 +294,24 @@ def test_what_is_not_known_is_asked_of_the_next_who_answers(
             transport.close()
 
     conversation(sockets, ["deaf", "good"], talk)
+
+
+@pytest.mark.root
+def test_sockets_are_opened_again_where_the_rules_lead() -> None:
+    """Who asks from one socket all its life is answered by the next daemon, too."""
+    if sockets_module._library() is None:
+        pytest.skip("no libnftables here (scripts/provision)")
+    inside = Namespace()
+    inside.ip("link", "set", "lo", "up")
+    opened: list[socket.socket] = []
+    try:
+        for _ in range(2):
+            opened += sockets_module.open_in(inside.path)
+        assert [each.getsockname() for each in opened[:2]] == [each.getsockname() for each in opened[2:]]
+    finally:
+        for each in opened:
+            each.close()
+        inside.close()
 
 
 @pytest.mark.root

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pyd_contracts.errors import InvalidArgument, PermissionDenied, ResourceExhausted, from_oserror
+from pyd_contracts.errors import FailedPrecondition, InvalidArgument, PermissionDenied, ResourceExhausted, from_oserror
 from pyd_daemon import delivery
 from pyd_daemon.backends import Backends
 from pyd_daemon.config import Configuration
@@ -61,6 +61,7 @@ class Foundation:
         self.log = log
         root, run = configuration.data_root, configuration.run_root
         _room(root)
+        _refuse_amnesia(root)
         with ExitStack() as undo:
             self.database = Database(root / "metadata.db")
             undo.callback(self.database.close)
@@ -114,6 +115,22 @@ def _room(root: Path) -> None:
         )
     if os.statvfs(root).f_flag & os.ST_RDONLY:
         raise PermissionDenied(f"the data root {root} is on a read-only file system")
+
+
+def _refuse_amnesia(root: Path) -> None:
+    """Without its metadata every image and container would be one that nobody vouches for, and be swept away."""
+    path = root / "metadata.db"
+    try:
+        if path.exists() and path.stat().st_size:
+            return
+        kept = [each for each in ("content/blobs/sha256", "containers") if any((root / each).glob("*"))]
+    except OSError as error:
+        raise from_oserror(error, f"look at {path}") from error
+    if kept:
+        raise FailedPrecondition(
+            f"{path} is {'empty' if path.exists() else 'not there'}, and there is something in {root} that it knew of: "
+            f"{', '.join(kept)}. Restore it from a backup; or, to give all of that up, remove these directories and storage"
+        )
 
 
 class Engine:

@@ -9,11 +9,12 @@ again; nothing is fetched here, and nothing is removed that something else stand
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,15 +188,16 @@ class Upkeep:
         entries = {each.name: each for each in await asyncio.to_thread(lambda: list(storage.storage_walk()))}
         busy = self._layers.busy_keys(driver)
         report.snapshots[driver] = len(entries)
-        for entry in entries.values():
+        lost = []
+        for entry in list(entries.values()):
             try:
                 known = await asyncio.to_thread(storage.storage_stat, name=entry.name)
-            except NotFound:
+            except NotFound:  # removed meanwhile; or lost, and then somebody stands on it or wants it
+                lost.append(entries.pop(entry.name))
                 continue
             if known != entry:
                 report.add("snapshot", f"{driver} {entry.name}", f"listed as {entry}, described as {known}")
-            if entry.parent is not None and entry.parent not in entries:
-                report.add("snapshot", f"{driver} {entry.name}", f"what it stands on is not there: {entry.parent}")
+        await self._missing(report, driver, entries, lost, repair=repair)
         wanted = self._vouched(driver, entries)
         for record in self._images.records.all():
             self._chain(report, driver, entries, record)
@@ -207,6 +209,36 @@ class Upkeep:
             )
             if repair:
                 finding.done = await self._remove(storage, name)
+
+    async def _missing(
+        self, report: Report, driver: str, entries: Mapping[str, Snapshot], lost: Sequence[Snapshot], *, repair: bool
+    ) -> None:
+        """What was lost to a disk, or to a person. Layers of images that others stand on are unpacked again."""
+        makers = self._makers(driver)
+        gone = {entry.parent: entry.name for entry in entries.values() if entry.parent and entry.parent not in entries}
+        for snapshot in lost:
+            if snapshot.name in makers and snapshot.name not in gone:
+                finding = report.add("snapshot", f"{driver} {snapshot.name}", "its content is gone from the disk")
+                finding.done = "forgotten; it is unpacked again when it is used next"
+        order = list(makers)
+        for name in sorted(gone, key=lambda name: order.index(name) if name in makers else -1):
+            finding = report.add("snapshot", f"{driver} {gone[name]}", f"what it stands on is not there: {name}")
+            if repair and name in makers:
+                try:
+                    await makers[name]()
+                    finding.done = "unpacked again"
+                except PydError as error:
+                    finding.done = f"could not be unpacked again: {error}"
+
+    def _makers(self, driver: str) -> dict[str, Callable[[], Awaitable[object]]]:
+        """By name, what makes the snapshots of all images, each after those it stands on."""
+        found: dict[str, Callable[[], Awaitable[object]]] = {}
+        for record in self._images.records.all():
+            for number, chain in enumerate(chain_ids([layer.diff_id for layer in record.layers]), 1):
+                layers = record.layers[:number]
+                found.setdefault(chain, functools.partial(self._layers.ensure, driver, layers))
+                found.setdefault(skeleton_id(chain), functools.partial(self._layers.furnished, driver, layers))
+        return found
 
     def _vouched(self, driver: str, entries: Mapping[str, Snapshot]) -> set[str]:
         """Entries that somebody needs, and all that these stand on."""

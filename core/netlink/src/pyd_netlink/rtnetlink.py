@@ -97,10 +97,10 @@ class Link:
 
 
 class Netlink:
-    """One NETLINK_ROUTE socket in the network namespace of the thread that makes it."""
+    """One netlink socket in the network namespace of the thread that makes it, NETLINK_ROUTE if nothing else is said."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
@@ -191,14 +191,15 @@ class Netlink:
                 found.append((int.from_bytes(held[4], sys.byteorder), metric, gateway))
         return found
 
-    def dump(self, kind: int, request: bytes) -> list[bytes]:
+    def dump(self, kind: int, request: bytes, doing: str = "list interfaces or addresses") -> list[bytes]:
+        """The bodies of all messages that answer *request*. Raises OSError as `run` does."""
         for _ in range(8):
-            found, whole = self._dump_once(kind, request)
+            found, whole = self._dump_once(kind, request, doing)
             if whole:
                 return found
         return found  # eight times interrupted: the list is complete but for what changed meanwhile
 
-    def _dump_once(self, wanted: int, request: bytes) -> tuple[list[bytes], bool]:
+    def _dump_once(self, wanted: int, request: bytes, doing: str) -> tuple[list[bytes], bool]:
         self._sequence += 1
         self._socket.send(_HEAD.pack(16 + len(request), wanted, _REQUEST | _DUMP, self._sequence, 0) + request)
         found: list[bytes] = []
@@ -211,7 +212,7 @@ class Netlink:
                 if kind == _DONE:
                     return found, whole
                 if kind == _ERROR:
-                    error = _error(Message(wanted, 0, b"", "list interfaces or addresses"), flags, body)
+                    error = _error(Message(wanted, 0, b"", doing), flags, body)
                     if error is not None:
                         raise error
                 found.append(body)

@@ -104,10 +104,23 @@ class Catalog(Names[Entry]):
         def unlink(entry: Entry) -> None:
             if point := mount_below(entry.path):
                 raise Conflict(f"remove {name}: {point} is mounted; unmount it first")
-            os.rename(entry.path, f"{self._root}/trash/{entry.number}")
+            with contextlib.suppress(FileNotFoundError):  # somebody else removed it: nothing is left
+                os.rename(entry.path, f"{self._root}/trash/{entry.number}")
 
         with translated(f"remove {name}"):
             entry = self.drop(name, unlink)
+        self._delete("trash", entry.number)
+
+    def lost(self, entry: Entry) -> None:
+        """Its content is gone from the disk: forget it, whatever stands on it, and remove what is left of its directory."""
+        self.forget(entry)
+        try:
+            os.rename(entry.path, f"{self._root}/trash/{entry.number}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._log.warning("%s is of no use any more but stays: %s", entry.path, error)
+            return
         self._delete("trash", entry.number)
 
     def discard(self, entry: Entry, part: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pyd_contracts.errors import FailedPrecondition, InvalidArgument
+from pyd_contracts.errors import FailedPrecondition, InvalidArgument, NotFound
 from pyd_contracts.markers import hookimpl
 from pyd_contracts.values import Kind, LayerTarget, Mount, Snapshot, Usage, Whiteouts
 from pyd_snapshots import syscalls
@@ -85,6 +85,17 @@ class DirectoryDriver(CatalogDriver[Entry]):
         self._log = log or logging.getLogger(type(self).__module__)
         self._root = os.path.realpath(root)
         self._catalog = Catalog(root, self._log, remove=remove)
+
+    @hookimpl
+    def storage_stat(self, name: str) -> Snapshot:
+        """From memory, if the disk still agrees: who lost a directory to a disk or to a person may have it made again."""
+        entry = self._catalog.get(name)
+        if entry.snapshot.kind is Kind.VIEW or os.path.lexists(f"{entry.path}/f"):
+            return entry.snapshot
+        if self._catalog.get(name) is entry:  # else it was removed meanwhile, which is nothing to tell
+            self._log.error("snapshot %s: its content at %s is gone from the disk", name, entry.path)
+            self._catalog.lost(entry)
+        raise NotFound(f"snapshot {name}: its content at {entry.path} is gone from the disk")
 
     @hookimpl
     def storage_commit(self, name: str, key: str) -> Snapshot:

@@ -65,7 +65,10 @@ class Names(Generic[E]):
             while (parent := chain[-1].snapshot.parent) is not None:
                 below = self._entries.get(parent)
                 if below is None or len(chain) > len(self._entries):
-                    raise DriverFault(f"{name}: {parent!r}, on which it stands, is not in {self._place}")
+                    raise DriverFault(
+                        f"{name}: {parent!r}, on which it stands, is not in {self._place}; `pyd system check --repair` "
+                        "unpacks again what images are made of"
+                    )
                 chain.append(below)
             return chain
 
@@ -137,9 +140,10 @@ class Names(Generic[E]):
             return entry
 
     def forget(self, entry: E) -> None:
-        """It is gone from the disk, whatever stands on it."""
+        """It is gone from the disk, whatever stands on it. Twice is once."""
         with self._lock:
-            self._forget(entry)
+            if self._entries.get(entry.snapshot.name) is entry:
+                self._forget(entry)
 
     # --- inside ------------------------------------------------------------------------------------------------
 

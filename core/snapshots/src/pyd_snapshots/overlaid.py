@@ -11,6 +11,7 @@ import errno
 import os
 from pathlib import Path
 
+from pyd_contracts.errors import DriverFault
 from pyd_contracts.markers import hookimpl
 from pyd_contracts.values import Kind, LayerTarget, Whiteouts
 from pyd_snapshots.catalog import Entry
@@ -57,4 +58,8 @@ def _is_opaque(layer: str) -> bool:
     except OSError as error:
         if error.errno in {errno.ENODATA, errno.EOPNOTSUPP}:
             return False
+        if error.errno == errno.ENOENT:
+            raise DriverFault(
+                f"the layer {layer} is gone from the disk; `pyd system check --repair` unpacks again what images are made of"
+            ) from error
         raise

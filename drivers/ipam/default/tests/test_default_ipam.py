@@ -49,6 +49,13 @@ def test_a_gateway_or_range_without_a_subnet(more: dict[str, object]) -> None:
         DefaultIpam().ipam_request_pool(PoolRequest("n", 4, **more))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("gateway", ["10.0.0.0", "10.0.0.255", "fd00::"])
+def test_a_gateway_that_no_host_may_be(gateway: str) -> None:
+    subnet = ip_network("fd00::/64" if ":" in gateway else "10.0.0.0/24")
+    with pytest.raises(InvalidArgument, match="invalid gateway"):
+        DefaultIpam().ipam_request_pool(PoolRequest("n", subnet.version, subnet=subnet, gateway=ip_address(gateway)))
+
+
 def test_routes_of_this_host_are_read() -> None:
     for route in host_routes():
         assert route.prefixlen > 0

@@ -192,6 +192,29 @@ def test_what_somebody_flushed_comes_back_by_itself(stage: NetworkStage) -> None
     assert reaches(lambda work: work(), inside.run, "127.0.0.1", port=18094)
 
 
+def test_ports_are_published_also_before_the_rules_are_back(stage: NetworkStage) -> None:
+    network = stage.create()
+    for host, port in ((2, 18094), (3, 18095)):
+        inside = stage.namespace()
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+        ports = (PublishedPort("tcp", ip_address("0.0.0.0"), port, PORT),)
+        stage.driver.network_attach(attachment=stage.attachment(network, host, netns=inside.path, ports=ports))
+        assert reaches(lambda work: work(), inside.run, "127.0.0.1", port=port)
+
+
+def test_a_bridge_that_somebody_removed_is_made_again(stage: NetworkStage, caplog: pytest.LogCaptureFixture) -> None:
+    network = stage.create(options={OPTION + "name": "mine0"})
+    ip_json("link", "del", "mine0")
+
+    inside = attach(stage, network)
+
+    assert reaches(here, inside.run, "10.77.1.2")  # type: ignore[arg-type]
+    assert "somebody removed its bridge mine0" in caplog.text
+    stage.driver.network_delete(network=network)
+    with pytest.raises(NotFound):
+        attach(stage, network)
+
+
 def test_several_daemons_leave_each_other_in_peace(stage: NetworkStage, context: DriverContext, tmp_path: Path) -> None:
     """Each watches for what others take away, and the end of a table is an event: they must not answer each other for ever."""
     second = NetworkStage(

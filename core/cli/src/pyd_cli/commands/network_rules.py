@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyd_cli.command import Command
+from pyd_cli.errors import CliError
 from pyd_cli.flags import Flag, Options
 from pyd_cli.session import Session
 
@@ -14,6 +15,8 @@ _PORT = re.compile(r"[0-9]{1,5}(/[a-z]+)?")
 
 
 def execute(session: Session, options: Options, args: list[str]) -> None:
+    if options["format"] not in ("", "json"):
+        raise CliError(f"invalid --format {options['format']!r}: json is possible, or nothing for text")
     query = {}
     if args:
         query["port" if _PORT.fullmatch(args[0]) else "container"] = args[0]

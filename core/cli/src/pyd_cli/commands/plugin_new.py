@@ -37,6 +37,8 @@ def renames(name: str) -> dict[str, str]:
         "TemplateDriver": f"{word}Driver",
         "TestTemplate": f"Test{word}",
         "\ntemplate = ": f"\n{name} = ",
+        "driver=template": f"driver={name}",
+        'default = "template"': f'default = "{name}"',
         "\n[tool.uv.sources]\npyd-contracts = { workspace = true }\n": "",  # which is true in our own tree only
     }
 
@@ -75,8 +77,8 @@ def execute(session: Session, _options: Options, args: list[str]) -> None:
     target = Path(rest[0] if rest else f"pyd-{kind}-{name}")
     copied(kind, name, target)
     session.write(
-        f"{target}: a {kind} driver that works and passes the kit. Make it yours (README.md), and look with\n"
-        f"  pip install -e {target} pytest pyd-conformance && pytest {target} --pyd-require=root\n"
+        f"{target}: a {kind} driver that works and passes the kit.\n"
+        f"Make it yours: {target / 'README.md'} says how to test it, build it and install it beside the daemon.\n"
     )
 
 

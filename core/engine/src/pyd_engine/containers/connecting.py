@@ -58,6 +58,8 @@ class Connecting:
                     raise PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
                 changed = _with(container, name, wishes)
                 await asyncio.to_thread(self._life.runner.connect, changed, name, wishes, _netns(container))
+            else:
+                await asyncio.to_thread(self._life.runner.refuse, _with(container, name, wishes), name, wishes)
             self._life.store.change(container.id, lambda c: _with(c, name, wishes))
         if container.state.phase.alive:
             self._tell("connect", name, container)
@@ -65,7 +67,7 @@ class Connecting:
     async def disconnect(self, network: str, body: bytes) -> None:
         """Take a container's place on a network away."""
         asked = fit(parse(body), _Disconnect)
-        name = self._name_of(network)
+        name = self._name_for(network, asked.container)
         try:
             container = self._life.store.get(_named(asked.container))
         except NotFound as error:
@@ -87,6 +89,19 @@ class Connecting:
             self._life.store.change(container.id, lambda c: _without(c, name))
         if container.state.phase.alive:
             self._tell("disconnect", name, container)
+
+    def _name_for(self, network: str, container: str) -> str:
+        """A network's own name. One that was removed since still has a place in containers that do not run."""
+        try:
+            return self._name_of(network)
+        except NotFound:
+            try:
+                known = self._life.store.get(_named(container))
+            except NotFound:
+                known = None
+            if known is not None and network in known.endpoints and not known.state.phase.alive:
+                return network
+            raise
 
     @staticmethod
     def _check(container: Container, name: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyd_contracts.errors import FailedPrecondition, NotFound
+from pyd_contracts.errors import FailedPrecondition, NotFound, ResourceExhausted
 from pyd_contracts.values import PublishedPort
 from pyd_engine.containers import ports
 from pyd_engine.containers.config import EndpointSettings
@@ -15,6 +17,7 @@ from pyd_engine.containers.container import Container
 from pyd_engine.containers.files import name_servers, text_of
 from pyd_engine.names.service import Names
 from pyd_engine.networks.drivers import Driver
+from pyd_engine.networks.endpoints import check as check_place
 from pyd_engine.networks.records import EndpointRecord, EndpointRequest, EndpointState, NetworkRecord
 from pyd_engine.networks.service import Networks
 from pyd_engine.networks.views import endpoint_settings
@@ -57,23 +60,25 @@ class Connector:
 
     def reserve(self, container: Container, network: str, wishes: EndpointSettings) -> EndpointRecord:
         """Take a place and its addresses. Twice is once."""
+        return self._networks.reserve(container.id, container.name, network, self._request(container, network, wishes))
+
+    def refuse(self, container: Container, network: str, wishes: EndpointSettings) -> None:
+        """Raise for wishes that no place on a network can be given."""
+        check_place(self._networks.get(network), self._request(container, network, wishes))
+
+    def _request(self, container: Container, network: str, wishes: EndpointSettings) -> EndpointRequest:
         ipam = wishes.ipam_config
         asked = ports.wishes(container)
-        return self._networks.reserve(
-            container.id,
-            container.name,
-            network,
-            EndpointRequest(
-                ipv4=ipam.ipv4_address if ipam else "",
-                ipv6=ipam.ipv6_address if ipam else "",
-                link_local=tuple(ipam.link_local_ips or ()) if ipam else (),
-                mac=wishes.mac_address or container.config.mac_address,
-                aliases=wishes.aliases or (),
-                hostname=container.config.hostname,
-                options=wishes.driver_opts or {},
-                gateway_priority=wishes.gw_priority,
-                ports=asked if asked and self._publisher(container) == self._networks.get(network).name else (),
-            ),
+        return EndpointRequest(
+            ipv4=ipam.ipv4_address if ipam else "",
+            ipv6=ipam.ipv6_address if ipam else "",
+            link_local=tuple(ipam.link_local_ips or ()) if ipam else (),
+            mac=wishes.mac_address or container.config.mac_address,
+            aliases=wishes.aliases or (),
+            hostname=container.config.hostname,
+            options=wishes.driver_opts or {},
+            gateway_priority=wishes.gw_priority,
+            ports=asked if asked and self._publisher(container) == self._networks.get(network).name else (),
         )
 
     def _publisher(self, container: Container) -> str:
@@ -84,6 +89,29 @@ class Connector:
             if driver is not None and "ports" in driver.capabilities and not network.internal:
                 return network.name
         return ""
+
+    def publish(self, container: Container, netns: Path) -> None:
+        """Let its ports follow a running container whose networks have changed.
+
+        It gets its interface there anew, for drivers attach whole or not at all. A port that somebody else has by now is logged
+        and keeps the container from nothing else.
+        """
+        asked, name = ports.wishes(container), self._publisher(container)
+        for record in self._networks.endpoints_of(container.id) if asked and name else ():
+            if self._networks.get(record.network).name != name or record.requested.ports:
+                continue
+            self._networks.detach(container.id, record, keep=True, lives=True)
+            reserve = functools.partial(self._networks.reserve, container.id, container.name, record.network)
+            try:
+                there = reserve(replace(record.requested, ports=asked))
+            except ResourceExhausted as error:
+                log.error("container %s: its ports do not move to network %s: %s", container.name, name, error)
+                there = reserve(record.requested)
+            self._networks.attach(there, netns)
+
+    def publishes(self, container: Container) -> bool:
+        """It is on a network where ports can lead to it; elsewhere the exposed ones are not shown."""
+        return bool(self._publisher(container))
 
     def published(self, container: Container) -> tuple[PublishedPort, ...]:
         """The ports of this host that lead to the container."""

@@ -68,7 +68,9 @@ class Lines:
             "ImageID": container.image,
             "Command": " ".join((container.path, *(_quoted(each) for each in container.args))),
             "Created": container.created_ns // 1_000_000_000,
-            "Ports": ports.listed(container, self._networks.published(container)) if phase.alive else [],
+            "Ports": ports.listed(container, self._networks.published(container))
+            if phase.alive and self._networks.publishes(container)
+            else [],
             "Labels": container.config.labels or {},
             "State": SHOWN_PHASE.get(phase, phase.value),
             "Status": "",

@@ -350,9 +350,14 @@ class Runner:
             self._quietly(functools.partial(self._networks.leave, container.id), network)
             raise
 
+    def refuse(self, container: Container, network: str, wishes: EndpointSettings) -> None:
+        """Raise for wishes that no place on a network can be given: said now, not at the next start."""
+        self._networks.refuse(container, network, wishes)
+
     def disconnect(self, container: Container, network: str, netns: Path) -> None:
-        """Take a place away."""
+        """Take a place away. The ports of this host that led there lead to another one, if there is one."""
         self._networks.leave(container.id, network)
+        self._networks.publish(container, netns)
         self._renew(container, netns)
 
     def _renew(self, container: Container, netns: Path) -> None:

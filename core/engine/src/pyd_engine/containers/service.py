@@ -40,7 +40,7 @@ from pyd_engine.containers.statistics import Meter
 from pyd_engine.containers.store import ContainerStore
 from pyd_engine.containers.top import processes
 from pyd_engine.containers.updating import Updates
-from pyd_engine.containers.validation import check_name
+from pyd_engine.containers.validation import check_alone, check_name
 from pyd_engine.containers.views import Views
 from pyd_engine.identities import new_id
 from pyd_engine.logs.reader import LogQuery, LogReader
@@ -182,6 +182,7 @@ class Containers:
         endpoints = {self._known_network(mode): EndpointSettings()}
         for asked, wishes in (request.networking_config.endpoints_config or {}).items():
             endpoints[self._known_network(asked)] = wishes
+        check_alone(endpoints)
         return endpoints
 
     def _known_network(self, ref: str) -> str:

@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pyd_contracts.errors import InvalidArgument
+from pyd_contracts.errors import InvalidArgument, PermissionDenied
 from pyd_engine.containers import capabilities
 from pyd_engine.containers.binds import Bind, anonymous_volumes, check_tmpfs, from_mount, parse_bind, parse_volumes_from
-from pyd_engine.containers.config import ContainerConfig, CreateRequest, ExecConfig, HealthConfig
+from pyd_engine.containers.config import ContainerConfig, CreateRequest, EndpointSettings, ExecConfig, HealthConfig
 from pyd_engine.containers.host_config import HostConfig
 from pyd_engine.containers.limits import HostLimits, check_resources
 from pyd_engine.containers.seccomp_profile import load_profile
@@ -24,7 +24,7 @@ from pyd_engine.containers.security_options import parse_security_options
 from pyd_engine.containers.signals import parse_signal
 from pyd_engine.containers.support import check_support
 
-__all__ = ["HostFacts", "check_exec", "check_name", "check_restart", "mounts_of", "validate"]
+__all__ = ["HostFacts", "check_alone", "check_exec", "check_name", "check_restart", "mounts_of", "validate"]
 
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LABEL = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?")
@@ -302,6 +302,18 @@ def _check_networking(request: CreateRequest) -> None:
             check_link(link)
         if endpoint.mac_address:
             _check_mac(endpoint.mac_address)
+
+
+def check_alone(endpoints: Mapping[str, EndpointSettings]) -> None:
+    """Of the networks ``host`` and ``none`` a container is on one alone, and there it has no address of its own."""
+    for name in {"host", "none"} & endpoints.keys():
+        if len(endpoints) > 1:
+            raise PermissionDenied(
+                f"container cannot be connected to other networks beside {name}: {', '.join(endpoints)}"
+            )
+        ipam = endpoints[name].ipam_config
+        if ipam is not None and (ipam.ipv4_address or ipam.ipv6_address):
+            raise InvalidArgument("user specified IP address is supported on user defined networks only")
 
 
 def check_link(text: str) -> None:

@@ -95,7 +95,9 @@ class Views:
             "Bridge": "",
             "SandboxID": container.id if container.state.phase.alive else "",
             "SandboxKey": f"/proc/{container.state.pid}/ns/net" if container.state.phase.alive else "",
-            "Ports": ports.bound(container, self._networks.published(container)) if container.state.phase.alive else {},
+            "Ports": ports.bound(container, self._networks.published(container))
+            if container.state.phase.alive and self._networks.publishes(container)
+            else {},
             "HairpinMode": False,
             "LinkLocalIPv6Address": "",
             "LinkLocalIPv6PrefixLen": 0,

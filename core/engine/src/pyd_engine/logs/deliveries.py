@@ -216,6 +216,7 @@ class Deliveries:
             self._log.exception("%s", entry.feed)
         with self._lock:
             entry.running = False
+            forgotten = entry.gone
             if entry.feed.done:
                 entry.gone = (
                     True  # it may stand in the queue a second time: its rest is over, and there was something to do
@@ -223,6 +224,9 @@ class Deliveries:
                 self._unwatch(entry)
                 if self._entries.get(order.source.container) is entry:
                     del self._entries[order.source.container]
+                if entry.feed.order is not order and not forgotten:
+                    # Another order came while this one was done to its end. Here, so that whoever forgets it finds it.
+                    self.follow(entry.feed.order)
             elif not entry.gone:
                 now = time.monotonic()
                 entry.not_before = now + (_GATHER if pause is None else pause)
@@ -231,12 +235,8 @@ class Deliveries:
                 if pause is not None or entry.again:
                     self._queue(entry, entry.not_before)
             self._lock.notify_all()
-        if not entry.feed.done:
-            return
-        if entry.feed.order is order:
+        if entry.feed.done and entry.feed.order is order and not forgotten:
             self._done(order)
-        else:  # another order came while this one was being done to its end
-            self.follow(entry.feed.order)
 
     def _done(self, order: Order) -> None:
         if order.discard:

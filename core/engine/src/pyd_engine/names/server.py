@@ -1,7 +1,7 @@
 """The resolver's process: answers what containers ask at 127.0.0.11, asks others for the rest.
 
 One process a daemon, so that no flood of queries slows the API; it ends with the daemon. Standard input is a unix socket that
-brings one JSON object a message, with descriptors:
+brings JSON objects, each in one message or several (`pieces`), with descriptors:
 
     {"op": "serve", "container", "networks": [id…], "upstream": [address…], "aliases": {alias: [network, name]}},
                                                                         with a container's sockets, udp and tcp
@@ -28,6 +28,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from pyd_engine.names import wire
+from pyd_engine.names.pieces import LAST, PIECE
 from pyd_engine.names.table import Table
 
 __all__ = ["Server", "main"]
@@ -39,7 +40,6 @@ _WAITING = 512
 """Questions of one container that wait for others' answers; what is asked beyond is refused."""
 _TALKS = 64
 """Connections of one container at once; what comes beyond is closed."""
-_DEPTH = 65536
 _IDLE = 30.0
 """Seconds a connection may be silent."""
 
@@ -112,7 +112,9 @@ class Server:
                 return
             try:
                 query = wire.parse(message)
-            except wire.Malformed:
+            except wire.Malformed as fault:
+                if fault.answer:
+                    _send(client, fault.answer, asker)
                 continue
             answer = self.known(client.networks, query, client.aliases)
             if answer is not None:
@@ -172,7 +174,12 @@ class Server:
             writer.close()
 
     async def _answer_for(self, client: _Client, message: bytes) -> bytes:
-        query = wire.parse(message)
+        try:
+            query = wire.parse(message)
+        except wire.Malformed as fault:
+            if not fault.answer:
+                raise
+            return fault.answer
         answer = self.known(client.networks, query, client.aliases)
         if answer is None and client.upstream:
             answer = await _forwarded_tcp(client.upstream, message)
@@ -258,17 +265,23 @@ async def _forwarded_tcp(upstream: list[str], message: bytes) -> bytes | None:
 async def _run(orders: socket.socket) -> None:
     server = Server()
     loop = asyncio.get_running_loop()
+    whole, brought = bytearray(), list[int]()
     while True:
         readable: asyncio.Future[None] = loop.create_future()
         loop.add_reader(orders, readable.set_result, None)
         await readable
         loop.remove_reader(orders)
-        data, fds, _, _ = socket.recv_fds(orders, _DEPTH, 2)
+        data, fds, _, _ = socket.recv_fds(orders, PIECE, 2)
         if not data:
             return  # the daemon has ended
         for fd in fds:
             os.set_inheritable(fd, False)
-        await server.order(json.loads(data), fds)
+        whole += data[1:]
+        brought += fds
+        if data[:1] == LAST:
+            document, fds = bytes(whole), brought
+            whole, brought = bytearray(), []
+            await server.order(json.loads(document), fds)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyd_contracts.errors import PydError
+from pyd_engine.names.pieces import pieces
 from pyd_engine.names.sockets import open_in
 
 __all__ = ["Names"]
@@ -146,6 +147,8 @@ class Names:
         if self._orders is None:
             return  # told when it is started
         try:
-            socket.send_fds(self._orders, [json.dumps(order).encode()], list(fds), socket.MSG_NOSIGNAL)
+            for piece in pieces(json.dumps(order).encode()):
+                socket.send_fds(self._orders, [piece], list(fds), socket.MSG_NOSIGNAL)
+                fds = ()  # they come with the first one
         except OSError as error:
             self._log.warning("tell the resolver: %s", os.strerror(error.errno or 0))  # `_watch` starts another

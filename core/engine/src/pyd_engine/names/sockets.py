@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ add chain ip pyd-names output {{ type nat hook output priority -100; policy acce
 add rule ip pyd-names output ip daddr {address} udp dport 53 dnat to {address}:{udp}
 add rule ip pyd-names output ip daddr {address} tcp dport 53 dnat to {address}:{tcp}
 """
+_LED = re.compile(rf"\b(udp|tcp) dport (?:53|domain) dnat to {re.escape(ADDRESS)}:([0-9]+)")
 T = TypeVar("T")
 
 
@@ -32,7 +34,8 @@ def open_in(netns: Path) -> tuple[socket.socket, socket.socket]:
     """(UDP, listening TCP) sockets in the namespace *netns*.
 
     They have ports of the kernel's choice, and a rule in the container leads port 53 there: a name server in the container can
-    have that port on all addresses. Where there is no libnftables the sockets take port 53 itself.
+    have that port on all addresses. Opened again, they have the ports of before, if these are free: a program that asks from
+    one socket all its life is led where its first question went. Where there is no libnftables they take port 53 itself.
     """
     try:
         fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
@@ -46,32 +49,40 @@ def open_in(netns: Path) -> tuple[socket.socket, socket.socket]:
 
 def _open() -> tuple[socket.socket, socket.socket]:
     library = _library()
-    pair = _bound(0 if library is not None else _PORT)
     if library is None:
-        return pair
+        return _bound((_PORT, _PORT))
+    pair = _bound_as_before(library) or _bound((0, 0))
     try:
         _run(library, _RULES.format(address=ADDRESS, udp=pair[0].getsockname()[1], tcp=pair[1].getsockname()[1]))
     except PydError:
         for each in pair:
             each.close()
-        return _bound(_PORT)
+        return _bound((_PORT, _PORT))
     return pair
 
 
-def _bound(port: int) -> tuple[socket.socket, socket.socket]:
+def _bound_as_before(library: ctypes.CDLL) -> tuple[socket.socket, socket.socket] | None:
+    """On the ports where the rules lead that are there; None where that cannot be."""
+    try:
+        known = dict(_LED.findall(_run(library, "list table ip pyd-names")))
+        return _bound((int(known["udp"]), int(known["tcp"])))
+    except (PydError, KeyError):  # there are none, or people's own; or somebody has the ports
+        return None
+
+
+def _bound(ports: tuple[int, int]) -> tuple[socket.socket, socket.socket]:
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        for each in (udp, tcp):
+        for each, port in zip((udp, tcp), ports, strict=True):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if port:  # those of before are closed a moment later
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # those of before are closed a moment later
             each.bind((ADDRESS, port))
         tcp.listen(64)
     except OSError as error:
         udp.close()
         tcp.close()
-        raise from_oserror(error, f"bind the resolver to {ADDRESS}:{port} in the container") from error
+        raise from_oserror(error, f"bind the resolver to {ADDRESS}, ports {ports}, in the container") from error
     return udp, tcp
 
 
@@ -102,23 +113,26 @@ def _library() -> ctypes.CDLL | None:
         return None
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
-    for name in ("nft_ctx_free", "nft_ctx_buffer_error"):
+    for name in ("nft_ctx_free", "nft_ctx_buffer_error", "nft_ctx_buffer_output"):
         getattr(library, name).argtypes = [ctypes.c_void_p]
-    library.nft_ctx_get_error_buffer.argtypes = [ctypes.c_void_p]
-    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    for name in ("nft_ctx_get_error_buffer", "nft_ctx_get_output_buffer"):
+        getattr(library, name).argtypes = [ctypes.c_void_p]
+        getattr(library, name).restype = ctypes.c_char_p
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
 
 
-def _run(library: ctypes.CDLL, script: str) -> None:
-    """Run an nft(8) script here and now (libnftables(3)). Its context belongs to this namespace and to nobody else."""
+def _run(library: ctypes.CDLL, script: str) -> str:
+    """Run an nft(8) script here and now (libnftables(3)); what it prints. The context is this namespace's alone."""
     context = library.nft_ctx_new(0)
     if not context:
         raise Unavailable("libnftables gives no context: out of memory or of descriptors")
     try:
         library.nft_ctx_buffer_error(context)
+        library.nft_ctx_buffer_output(context)
         if library.nft_run_cmd_from_buffer(context, script.encode()):
             said = (library.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace")
             raise Unavailable(f"lead port 53 of {ADDRESS} to the resolver: {said.strip()}")
+        return str((library.nft_ctx_get_output_buffer(context) or b"").decode(errors="replace"))
     finally:
         library.nft_ctx_free(context)

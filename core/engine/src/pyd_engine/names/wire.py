@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 A, PTR, AAAA, OPT, ANY = 1, 12, 28, 41, 255
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN = 0, 1, 2, 3
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP = 0, 1, 2, 3, 4
 _IN, _ANY_CLASS = 1, 255
 _HEADER = struct.Struct("!HHHHHH")
 _RESPONSE, _TRUNCATED, _RECURSION_DESIRED, _RECURSION_AVAILABLE = 0x8000, 0x0200, 0x0100, 0x0080
@@ -40,7 +40,11 @@ Record = IPv4Address | IPv6Address | str
 
 
 class Malformed(ValueError):
-    """Not a query that can be read."""
+    """Not a query that can be read. *answer*: what says so to who asked; empty: it asked nothing."""
+
+    def __init__(self, why: str, answer: bytes = b"") -> None:
+        super().__init__(why)
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,12 @@ def parse(message: bytes) -> Query:
     """A query with one question of class IN. Raises Malformed."""
     try:
         identity, flags, questions, answers, authorities, additional = _HEADER.unpack_from(message)
-        if flags & _RESPONSE or flags & 0x7800 or questions != 1 or answers or authorities:
-            raise Malformed("not a query with one question")
+        if flags & _RESPONSE:
+            raise Malformed("not a query")
+        if flags & 0x7800:
+            raise Malformed("another kind of query", _refusal(identity, flags, NOTIMP))
+        if questions != 1 or answers or authorities:
+            raise Malformed("not a query with one question", _refusal(identity, flags, FORMERR))
         labels, position = _name(message, _HEADER.size)
         kind, kind_of_network = struct.unpack_from("!HH", message, position)
         position += 4
@@ -74,22 +82,33 @@ def parse(message: bytes) -> Query:
             if found == OPT:
                 edns, size = True, max(_PLAIN, offered)
     except (struct.error, IndexError) as error:
-        raise Malformed(str(error)) from error
+        answer = b""
+        if len(message) >= _HEADER.size:
+            identity, flags = struct.unpack_from("!HH", message)
+            answer = _refusal(identity, flags, FORMERR)
+        raise Malformed(str(error), answer) from error
     if kind_of_network not in (_IN, _ANY_CLASS):
-        raise Malformed("not of the internet")
+        raise Malformed("not of the internet", _refusal(identity, flags, NOTIMP))
     name = b".".join(labels).decode("ascii", "replace").lower()
     return Query(identity, flags, question, name, kind, edns, size)
+
+
+def _refusal(identity: int, flags: int, code: int) -> bytes:
+    """An answer without the question, which could not be read or means nothing here."""
+    return _HEADER.pack(
+        identity, _RESPONSE | _RECURSION_AVAILABLE | flags & (0x7800 | _RECURSION_DESIRED) | code, 0, 0, 0, 0
+    )
 
 
 def _name(message: bytes, position: int) -> tuple[list[bytes], int]:
     labels: list[bytes] = []
     while length := message[position]:
         if length > 63:  # compressed: questions have nothing before them to point to
-            raise Malformed("a compressed name in a question")
+            raise IndexError("a compressed name in a question")
         labels.append(message[position + 1 : position + 1 + length])
         position += 1 + length
         if len(labels) > 127:
-            raise Malformed("a name of too many labels")
+            raise IndexError("a name of too many labels")
     return labels, position + 1
 
 

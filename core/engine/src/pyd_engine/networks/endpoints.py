@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 
 from pyd_contracts.errors import InvalidArgument, NotFound, PermissionDenied
@@ -24,7 +25,7 @@ from pyd_engine.networks.records import (
 )
 from pyd_engine.networks.store import NetworkStore
 
-__all__ = ["PRIVATE", "Book"]
+__all__ = ["PRIVATE", "Book", "check"]
 
 PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) or host mode"
 
@@ -95,7 +96,9 @@ class Book:
                 raise PermissionDenied(f"endpoint with name {container_name} already exists in network {network.name}")
             if present.requested == requested and present.container_name == container_name:
                 return present
-        _check(network, requested)
+            if not present.ports and replace(present.requested, ports=requested.ports) == requested:
+                return self.put(replace(present, requested=requested))  # its addresses are as good for more ports
+        check(network, requested)
         if present is not None:  # asked again in other words, as after a crash between reserve and attach
             self.drop(present)
             mine.remove(present)
@@ -164,7 +167,8 @@ class Book:
         return tuple(addresses)
 
 
-def _check(network: NetworkRecord, requested: EndpointRequest) -> None:
+def check(network: NetworkRecord, requested: EndpointRequest) -> None:
+    """Raise InvalidArgument, in dockerd's words, for what a place on *network* cannot have."""
     if requested.mac and not _MAC.match(requested.mac):
         raise InvalidArgument(f"invalid MAC address {requested.mac!r}: six hex pairs with ':' are possible")
     for text in requested.link_local:

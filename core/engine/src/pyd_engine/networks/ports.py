@@ -66,10 +66,16 @@ class _Held:
 class HostPorts:
     """The ports that endpoints have. The kernel decides who is first; nothing is called twice at once for one endpoint.
 
-    left  the socket that somebody kept while no daemon ran, by protocol, address and port
+    left   the socket that somebody kept while no daemon ran, by protocol, address and port
+    freed  waits for whoever shares sockets to let go of those that were given back; whether there were any
     """
 
-    def __init__(self, left: Callable[[tuple[str, str, int]], socket.socket | None] | None = None) -> None:
+    def __init__(
+        self,
+        left: Callable[[tuple[str, str, int]], socket.socket | None] | None = None,
+        freed: Callable[[], bool] | None = None,
+    ) -> None:
+        self._freed = freed or (lambda: False)
         self._held: dict[str, list[_Held]] = {}
         self._left = left or (lambda _bound: None)
 
@@ -151,7 +157,7 @@ class HostPorts:
                 for host in hosts:
                     first = got[0].port.host_port if got else number
                     failed = PublishedPort(wish.protocol, host, first, wish.container_port, wish.count)
-                    got.append(self._bound(failed))
+                    got.append(self._bound_at_last(failed))
             except OSError as error:
                 for each in got:
                     each.close()
@@ -162,6 +168,15 @@ class HostPorts:
             taken.extend(got)
             return
         self._refuse(wish, failed, last)
+
+    def _bound_at_last(self, port: PublishedPort) -> _Held:
+        """The same as `_bound`, also of a port that was given back a moment ago."""
+        try:
+            return self._bound(port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or self._owner(port) or not self._freed():
+                raise
+        return self._bound(port)
 
     def _bound(self, port: PublishedPort) -> _Held:
         """Sockets on *port*, all of its count. Raises OSError; nothing is held then."""

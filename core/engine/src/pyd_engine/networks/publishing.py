@@ -44,7 +44,7 @@ class Publishing:
 
     def __init__(self, proxy: Proxy | None) -> None:
         self._proxy = proxy
-        self.held = HostPorts(None if proxy is None else proxy.left)
+        self.held = HostPorts() if proxy is None else HostPorts(proxy.left, proxy.freed)
 
     def take(self, record: EndpointRecord, network: NetworkRecord) -> tuple[PublishedPort, ...]:
         """Ports of this host for an endpoint, all or none; see `HostPorts.take`. ResourceExhausted says for whom."""

@@ -154,6 +154,7 @@ class Server:
                     self._lead(order["endpoint"], protocol, (address, port), socket.socket(fileno=fd))
             case "leave":
                 self._leave(order["endpoint"])
+                self._say_left(order["endpoint"])
             case "closed":
                 self._closed = [ip_network(each) for each in order["subnets"]]
             case "show":
@@ -195,6 +196,12 @@ class Server:
         if endpoint.lease >= 0:
             self._dispatcher.forget(endpoint.lease)
             os.close(endpoint.lease)
+
+    def _say_left(self, name: str) -> None:
+        """Its ports are free for whoever waits for them."""
+        if self._daemon is not None:
+            with contextlib.suppress(OSError):  # it has ended, or does not listen: then it waits for nothing
+                orders.send(self._daemon, {"left": name})
 
     def _show(self) -> None:
         """Blocks for as long as the daemon takes to read: it has nothing else to do."""

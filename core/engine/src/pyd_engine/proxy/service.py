@@ -68,7 +68,8 @@ class Proxy:
     def __init__(self, run: Path, log: logging.Logger) -> None:
         self._path = run / _NAME
         self._log = log
-        self._lock = threading.RLock()
+        self._lock = threading.Condition(threading.RLock())
+        self._leaving: set[str] = set()
         self._led: dict[str, _Led] = {}
         self._left: dict[Bound, socket.socket] = {}
         self._strangers: set[str] = set()
@@ -131,7 +132,7 @@ class Proxy:
         """What nobody has asked for again goes."""
         with self._lock:
             for endpoint in self._strangers.difference(self._led):
-                self._tell({"op": "leave", "endpoint": endpoint})
+                self._tell_to_leave(endpoint)
             self._strangers.clear()
             while self._left:
                 self._left.popitem()[1].close()
@@ -168,7 +169,15 @@ class Proxy:
                     with contextlib.suppress(OSError):  # it does not listen
                         way.socket.shutdown(socket.SHUT_RD)
                     way.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            self._tell({"op": "leave", "endpoint": endpoint})
+            self._tell_to_leave(endpoint)
+
+    def freed(self) -> bool:
+        """Wait until the process has let go of what it was told to leave; whether there was any, and it has.
+
+        For who finds a port taken: the process has a copy of each socket, and closes it a moment later.
+        """
+        with self._lock:
+            return bool(self._leaving) and self._lock.wait_for(lambda: not self._leaving, _PATIENCE)
 
     def close_to(self, subnets: Sequence[str]) -> None:
         """Whoever has an address of these reaches no published port: internal networks."""
@@ -232,8 +241,10 @@ class Proxy:
     def _watch(self, connection: socket.socket, child: subprocess.Popen[bytes] | None) -> None:
         """Wait for the end of the process. It may end by itself, when nothing is led any more."""
         with contextlib.suppress(OSError, ValueError):
-            while orders.receive(connection)[0]:
-                pass
+            while words := orders.receive(connection)[0]:
+                with self._lock:
+                    self._leaving.discard(words.get("left", ""))
+                    self._lock.notify_all()
         status = child.wait() if child is not None and not self._closing.is_set() else 0
         if status:
             self._log.error("the userland proxy ended with status %d", status)
@@ -241,6 +252,8 @@ class Proxy:
         with self._lock, connection:
             if self._closing.is_set() or self._connection is not connection:
                 return
+            self._leaving.clear()
+            self._lock.notify_all()
             self._connection = self._child = None
             if self._led:
                 self._start()
@@ -256,6 +269,11 @@ class Proxy:
             ports = [[way.protocol, way.address, way.port] for way in batch]
             order = {"op": "lead", "endpoint": endpoint, "ports": ports}
             self._tell(order, [way.socket.fileno() for way in batch])
+
+    def _tell_to_leave(self, endpoint: str) -> None:
+        if self._connection is not None:
+            self._leaving.add(endpoint)
+        self._tell({"op": "leave", "endpoint": endpoint})
 
     def _tell(self, order: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         if self._connection is None:

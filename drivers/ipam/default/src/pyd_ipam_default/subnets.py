@@ -127,6 +127,10 @@ def settle(request: PoolRequest, subnet: IPNetwork) -> Pool:
         gateway = next((each for each in _hosts(subnet, area or subnet) if each not in others), None)
     elif gateway not in subnet:
         raise InvalidArgument(f"invalid gateway {gateway}: it is not in subnet {subnet}")
+    elif gateway in _bounds(subnet):
+        raise InvalidArgument(
+            f"invalid gateway {gateway}: it is the network's own or its broadcast address in subnet {subnet}"
+        )
     if gateway in auxiliary.values():
         raise InvalidArgument(f"gateway {gateway} is an auxiliary address as well: choose another one")
     return Pool(request.network, subnet, gateway, area, auxiliary)
@@ -150,15 +154,19 @@ def _hosts(subnet: IPNetwork, area: IPNetwork) -> Iterator[IP]:
     return (each for each in area if each not in bounds)
 
 
+def _bounds(subnet: IPNetwork) -> tuple[IP, ...]:
+    """The addresses that no host may have: RFC 3021, a /31 is two hosts; a /32 is one. IPv6 knows no broadcast."""
+    if subnet.prefixlen >= subnet.max_prefixlen - 1:
+        return ()
+    return (subnet.network_address,) if subnet.version == 6 else (subnet.network_address, subnet.broadcast_address)
+
+
 def _unusable(record: Pool) -> Iterator[IP]:
     subnet = record.subnet
     if record.gateway is not None:
         yield record.gateway
     yield from record.auxiliary.values()
-    if subnet.prefixlen < subnet.max_prefixlen - 1:  # RFC 3021: a /31 is two hosts; a /32 is one
-        yield subnet.network_address
-        if subnet.version == 4:
-            yield subnet.broadcast_address
+    yield from _bounds(subnet)
 
 
 def _overlaps(one: IPNetwork, two: IPNetwork) -> bool:

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 
 from pyd_contracts.errors import (
     AlreadyExists,
+    Conflict,
     DriverFault,
     FailedPrecondition,
     NotFound,
@@ -81,7 +82,7 @@ class BridgeDriver:
         self._reaper = Reaper(self._pool, dead_group(instance), log)
         self._plans: dict[str, tuple[NetworkSpec, Plan]] = {}
         self._rules = threading.Lock()
-        self._ports = None if nft is None else Ports(nft, table_name(instance))
+        self._ports = None if nft is None else Ports(nft, table_name(instance), log)
         self._spoofing = None if nft is None else Spoofing(nft, table_name(instance))
         self._watch: Watch | None = None
 
@@ -216,6 +217,12 @@ class BridgeDriver:
         mac = mac_of(attachment)
         with self._pool.borrow() as netlink:
             bridge = netlink.link(plan.bridge)
+            if bridge is None and attachment.network.id in self._plans:
+                self._log.warning(
+                    "network %s: somebody removed its bridge %s; making it again", plan.short, plan.bridge
+                )
+                self.network_create(attachment.network)
+                bridge = netlink.link(plan.bridge)
             if bridge is None or bridge.alias != plan.alias:
                 raise NotFound(f"network {attachment.network.name} has no bridge {plan.bridge} here: create it first")
             pair = add_veth(name, bridge.index, attachment.ifname, fd, bytes.fromhex(mac.replace(":", "")), plan.mtu)
@@ -280,7 +287,14 @@ class BridgeDriver:
     def _publish(self, plan: Plan, attachment: Attachment) -> None:
         if self._ports is None:
             raise Unsupported(f"publish ports of container {attachment.container[:12]}: {self._missing}")
-        self._ports.publish(plan, attachment)
+        try:
+            self._ports.publish(plan, attachment)
+        except Conflict:
+            # Perhaps somebody removed our rules, and `Watch` has not come to it yet.
+            if firewall.has_ports(self._nft, table_name(self._instance), plan):
+                raise
+            self._restore_rules(missing=True)
+            self._ports.publish(plan, attachment)
 
     def _confine(self, name: str, mac: str, attachment: Attachment) -> None:
         doing = f"network {attachment.network.name}: keep container {attachment.container[:12]} to its addresses"

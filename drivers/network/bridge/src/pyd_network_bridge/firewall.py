@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pyd_network_bridge.nft import Nft, NftError
 from pyd_network_bridge.plan import Plan
 
-__all__ = ["FAMILIES", "OPERATOR", "apply", "forward_policy", "is_whole", "operator_rules", "remove"]
+__all__ = ["FAMILIES", "OPERATOR", "apply", "forward_policy", "has_ports", "is_whole", "operator_rules", "remove"]
 
 FAMILIES = {4: "ip", 6: "ip6"}
 _ADDRESS = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
@@ -50,6 +50,17 @@ def is_whole(nft: Nft, table: str, plans: Sequence[Plan]) -> bool:
     """Whether the tables of all *plans* are there."""
     families = {FAMILIES[version] for plan in plans for version in _versions(plan)}
     return all(_has_table(nft, family, table) for family in families)
+
+
+def has_ports(nft: Nft | None, table: str, plan: Plan) -> bool:
+    """Whether the tables of *plan* have room for published ports, as `apply` makes it."""
+    try:
+        for version in _versions(plan):
+            if nft is not None:
+                nft.run(f"list map {FAMILIES[version]} {table} ports-any")
+    except NftError:
+        return False
+    return True
 
 
 def operator_rules(nft: Nft, table: str, family: str) -> list[str]:

@@ -12,13 +12,17 @@ the container and the network, so that an operator, and `Ports.sync` after a cra
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from ipaddress import ip_address
 
 from pyd_contracts.errors import Conflict, FailedPrecondition
 from pyd_contracts.values import Attachment, PublishedPort
 from pyd_netlink.namespaces import set_sysctl
+from pyd_network_bridge import conntrack
 from pyd_network_bridge.firewall import FAMILIES
 from pyd_network_bridge.nft import Nft, NftError
 from pyd_network_bridge.plan import Plan
@@ -39,9 +43,10 @@ Element = tuple[str, str, str, str]
 class Ports:
     """The ports of one daemon's networks."""
 
-    def __init__(self, nft: Nft, table: str) -> None:
+    def __init__(self, nft: Nft, table: str, log: logging.Logger) -> None:
         self._nft = nft
         self._table = table
+        self._log = log
         self._lock = threading.Lock()
         self._open: dict[str, list[Element]] = {}
         """Elements by comment, for `restore`."""
@@ -57,6 +62,7 @@ class Ports:
             with self._lock:
                 self._nft.run("\n".join(self._add(each, comment) for each in elements))
                 self._open[comment] = elements
+            self._forget_old_ways(elements)
         except NftError as error:
             shown = ", ".join(f"{each.host}:{each.host_port}/{each.protocol}" for each in attachment.ports[:3])
             raise Conflict(f"publish {shown} of container {attachment.container[:12]}: {error}") from error
@@ -67,27 +73,30 @@ class Ports:
             return
         comment = _comment(plan, attachment)
         with self._lock:
-            known = self._open.pop(comment, None)
+            closed = self._open.pop(comment, None)
             try:
-                if known is not None:
-                    self._delete(known)
-                    return
+                if closed is not None:
+                    self._delete(closed)
             except NftError:
-                pass  # some are gone already: look which are left
-            self._delete(element for element, owner in self._present() if owner == comment)
+                closed = None  # some are gone already: look which are left
+            if closed is None:
+                closed = [element for element, owner in self._present() if owner == comment]
+                self._delete(closed)
+        self._forget_old_ways(closed)
 
     def restore(self) -> None:
         """Set all elements again, after the maps were removed."""
         with self._lock:
             known = dict(self._present())
-            lines = [
-                self._add(element, comment)
+            missing = [
+                (element, comment)
                 for comment, elements in self._open.items()
                 for element in elements
                 if element not in known
             ]
-            if lines:
-                self._nft.run("\n".join(lines))
+            if missing:
+                self._nft.run("\n".join(self._add(each, comment) for each, comment in missing))
+        self._forget_old_ways(element for element, _ in missing)
 
     def sync(self, plan: Plan, valid: Collection[Attachment]) -> list[str]:
         """Close what is open on a network for nobody in *valid*, open what is not open for them; what was closed."""
@@ -103,6 +112,7 @@ class Ports:
                 self._open.setdefault(owner, []).append(element)
             if missing:
                 self._nft.run("\n".join(self._add(each, owner) for each, owner in missing))
+        self._forget_old_ways([*strangers, *(element for element, _ in missing)])
         for each in valid:
             if each.ports:
                 self._let_loopback_through(plan, each.ports)
@@ -117,6 +127,14 @@ class Ports:
         present = dict(self._present())
         comment = _comment(plan, attachment)
         return [each for each in elements_of(plan, attachment) if present.get(each) != comment]
+
+    def _forget_old_ways(self, elements: Iterable[Element]) -> None:
+        """Datagrams to what was opened or closed go the new way, whoever sent some before."""
+        try:
+            conntrack.forget([place for element in elements for place in _places(element)])
+        except OSError as error:
+            why = error.strerror or os.strerror(error.errno or 0)
+            self._log.warning("who sends datagrams to a port already goes on as before until silent for 30 s: %s", why)
 
     # --- scripts ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +201,16 @@ def elements_of(plan: Plan, attachment: Attachment) -> list[Element]:
             key = f"{prefix}{port.protocol} . {port.host_port + step}"
             found[family, "ports" + suffix, key, f"{address} . {port.container_port + step}"] = None
     return list(found)
+
+
+def _places(element: Element) -> Iterator[conntrack.Place]:
+    """The UDP ports of this host that an element is for."""
+    family, name, key, _ = element
+    *host, protocol, ports = key.split(" . ")
+    if protocol == "udp" and name in _MAPS:
+        first, _, last = ports.partition("-")
+        version = next(number for number, word in FAMILIES.items() if word == family)
+        yield conntrack.Place(version, ip_address(host[0]) if host else None, int(first), int(last or first))
 
 
 def _span(first: int, count: int) -> str:

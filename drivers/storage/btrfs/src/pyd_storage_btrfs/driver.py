@@ -126,7 +126,7 @@ class BtrfsDriver(TreeDriver):
     def _mend(self) -> None:
         """Open again what was sealed by a commit that did not come to its end; remove quota groups nobody has."""
         for entry in self._catalog.entries():
-            if entry.snapshot.kind is Kind.ACTIVE:
+            if entry.snapshot.kind is Kind.ACTIVE and os.path.lexists(f"{entry.path}/f"):
                 with opened(os.open(f"{entry.path}/f", DIRECTORY)) as fd:
                     sealed = kernel.subvolume_read_only(fd)
                 if sealed:
