@@ -17,7 +17,7 @@ from pyd_engine.containers.container import Container
 from pyd_engine.containers.defaults import Defaults, with_defaults
 from pyd_engine.containers.devices import device_numbers, host_devices, resolve_devices
 from pyd_engine.containers.host_config import HostConfig, LogConfig
-from pyd_engine.containers.host_limits import lacking
+from pyd_engine.containers.host_limits import hard_limits, lacking, least_oom_score_adj
 from pyd_engine.containers.limits import HostLimits
 from pyd_engine.containers.oci import HostView, Surroundings, build_exec_process, build_spec
 from pyd_engine.containers.oci_mounts import Shared
@@ -51,6 +51,7 @@ class Specs:
         self._remap = remap
         self._cgroup_parent = cgroup_parent
         self._host = host_view()
+        bound = "CAP_SYS_RESOURCE" not in self._host.capabilities
         self._facts = HostFacts(
             capabilities=tuple(self._host.capabilities), runtimes=runtimes,
             init=_init_program() is not None,
@@ -59,6 +60,8 @@ class Specs:
                 cpus=frozenset(_cpus("/sys/devices/system/cpu/online")),
                 memory_nodes=frozenset(_cpus("/sys/devices/system/node/online")),
                 lacking=lacking(),
+                hard=hard_limits() if bound else {},
+                least_oom_score_adj=least_oom_score_adj() if bound else -1000,
             ),
         )  # fmt: skip
         self._defaults = Defaults(
