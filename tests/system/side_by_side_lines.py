@@ -1051,9 +1051,9 @@ FIELDS: dict[str, tuple[list[str], str, dict[str, str]]] = {
         [],
         "image inspect busybox",
         {
-            "Container(Config)?|VirtualSize": "gone from the API with 1.44 and 1.45",
+            "Container(Config)?": "gone from the API with 1.45",
             "GraphDriver[.].*": "storage drivers are other ones and show no paths of the host",
-            "Size": "bytes of the layers' files; dockerd counts some of the archive's own",
+            "(Virtual)?Size": "bytes of the layers' files; dockerd counts some of the archive's own",
         },
     ),
     "a network": (

@@ -95,7 +95,10 @@ def test_faults_that_need_no_daemon(pyd: Pyd, argv: list[str], code: int, messag
     assert done.stderr.startswith(message)
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["network", "--help"], ["volume", "create", "--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["help"], ["help", "run"], ["run", "--help"], ["network", "--help"], ["volume", "create", "--help"]],
+)
 def test_help(pyd: Pyd, argv: list[str]) -> None:
     done = pyd(*argv)
     assert done.returncode == 0

@@ -120,11 +120,9 @@ class Root(LazyGroup):
 
             print(f"pyd version {__version__}")
             ctx.exit(0)
-        if not rest:
+        if not rest or rest == ["help"]:
             print(self.get_help(ctx))
             ctx.exit(0)
-        if rest == ["help"]:
-            rest = ["--help"]
         if rest[0] == "help":
             rest = [*rest[1:], "--help"]
         ctx.obj = session_of(options)
