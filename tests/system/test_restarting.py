@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -23,7 +24,16 @@ def ready(docker: Client, container: str, times: int = 1) -> None:
 
 def starts(docker: Client, container: str) -> int:
     """How often it was started, as the events tell."""
-    flags = ("--since", "0", "--until", "0s", "--filter", f"container={container}", "--filter", "event=start")
+    flags = (
+        "--since",
+        "0",
+        "--until",
+        str(int(time.time()) + 1),
+        "--filter",
+        f"container={container}",
+        "--filter",
+        "event=start",
+    )
     return len(docker("events", *flags, "--format", "{{.Action}}").stdout.split())
 
 

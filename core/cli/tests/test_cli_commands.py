@@ -67,6 +67,7 @@ def test_version_without_a_daemon_shows_ours_and_fails(pyd: Pyd) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
+        (["-l", "loud", "ps"], 1, "Unable to parse logging level: loud\n"),
         (["foo"], 1, "pyd: unknown command: pyd foo\n\nRun 'pyd --help' for more information\n"),
         (
             ["ps", "x"],

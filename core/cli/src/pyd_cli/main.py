@@ -96,6 +96,9 @@ class LazyGroup(click.Group):
         return "\n".join([*lines, "", f"Run '{path} COMMAND --help' for more information on a command."])
 
 
+LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
+
+
 class Root(LazyGroup):
     """`pyd` itself: the global flags, and the session made of them."""
 
@@ -115,6 +118,8 @@ class Root(LazyGroup):
             raise CliError(
                 f"{fault}\n\nUsage:  pyd [OPTIONS] COMMAND [ARG...]\n\nRun 'pyd --help' for more information", 125
             ) from None
+        if options["log-level"] not in LEVELS:
+            raise CliError(f"Unable to parse logging level: {options['log-level']}", 1)
         if options["version"]:
             from pyd_cli import __version__
 

@@ -46,5 +46,5 @@ def _moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidArgument(f"invalid filter 'until={text}': not a time, a duration or a date") from None
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text[:80]}"') from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
