@@ -86,7 +86,7 @@ def test_what_waits_for_its_restart(docker: Client, box: Box) -> None:
 def test_one_that_never_stays_up_can_be_stopped_at_any_moment(docker: Client, box: Box) -> None:
     """Of its few milliseconds of life it spends most being started or taken down."""
     container = box("sh", "-c", "exit 3", flags=("--restart", "always"))
-    for _ in range(8):
+    for _ in range(4):
         docker("stop", container)
         begun = starts(docker, container)
         docker("run", "--rm", "--network", "none", IMAGE, "sleep", "0.3")

@@ -29,7 +29,9 @@ def as_numbers(version: str) -> tuple[int, int]:
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
 
 
-_VERBS = "archive|attach|changes|exec|export|json|kill|logs|pause|rename|resize|restart|start|stats|stop|top|unpause|update|wait"
+_VERBS = (
+    r"archive|attach|changes|exec|export|json|kill|logs|rename|resize|(re)?start|stats|stop|top|(un)?pause|update|wait"
+)
 _SLASH = re.compile(rf"^(/containers/)/+(?!(?:{_VERBS})?$)(?=[^/])")
 
 
