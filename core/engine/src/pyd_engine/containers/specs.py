@@ -21,8 +21,9 @@ from pyd_engine.containers.host_limits import hard_limits, lacking, least_oom_sc
 from pyd_engine.containers.limits import HostLimits
 from pyd_engine.containers.oci import HostView, Surroundings, build_exec_process, build_spec
 from pyd_engine.containers.oci_mounts import Shared
+from pyd_engine.containers.propagation import check_propagation
 from pyd_engine.containers.remap import Remap
-from pyd_engine.containers.validation import HostFacts, check_name, validate
+from pyd_engine.containers.validation import HostFacts, check_name, mounts_of, validate
 
 __all__ = ["Specs"]
 
@@ -84,6 +85,7 @@ class Specs:
         if name:
             check_name(name)
         warnings = validate(request, self._facts)
+        warnings += check_propagation(mounts_of(request.host_config, self._facts))
         warnings += cdi.edits(cdi.asked(request.host_config.device_requests or ()))[1]
         host_config = with_defaults(request.host_config, self._defaults)
         self._check_log(host_config.log_config)
