@@ -254,7 +254,13 @@ class FakeSystem(Part):
 
     async def disk_usage(self, kinds: frozenset[str]) -> Json:
         self.fakes.note("disk_usage", kinds)
-        return {"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []}
+        return {
+            "LayersSize": 0,
+            "Images": [{"Id": "sha256:" + "0" * 64, "Size": 1}],
+            "Containers": [],
+            "Volumes": [],
+            "BuildCache": [],
+        }
 
     async def check(self, *, repair: bool) -> Json:
         self.fakes.note("check", repair)

@@ -101,6 +101,14 @@ class TestArchives:
         assert (await api("POST", "/images/load", data=b"no gzip", headers=headers))[0] == 200
         assert fakes.calls == [("load", 7, True)]
 
+    @pytest.mark.parametrize(("version", "there"), [("1.24", True), ("1.43", True), ("1.44", False)])
+    async def test_older_clients_find_the_size_once_more(self, api: Any, version: str, there: bool) -> None:
+        _, listed, _ = await api("GET", "/images/json", version=version)
+        _, one, _ = await api("GET", f"/images/{IMAGE}/json", version=version)
+        _, usage, _ = await api("GET", "/system/df", version=version)
+        for image in (listed[0], one, usage["Images"][0]):
+            assert ("VirtualSize" in image) is there
+
     @pytest.mark.parametrize("target", [f"/images/{IMAGE}/get", f"/images/get?names={IMAGE}"])
     async def test_save(self, api: Any, fakes: Any, target: str) -> None:
         status, body, response = await api("GET", target)

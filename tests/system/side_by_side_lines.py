@@ -235,6 +235,92 @@ run --rm --network none busybox stat -c '%a %u %g %F' / /proc /sys /dev /etc/hos
 run --rm --network none busybox cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start
 run --rm --network none busybox sh -c 'ls /sys/fs/cgroup; mkdir /sys/fs/cgroup/pids/x'
 """,
+    "odd words": r"""
+run --rm --network none -e 'ÄÖ=ü' -e 'A B=c d' -e X==y busybox env
+run --rm --network none -w '/with ünï' busybox pwd
+run --rm --network none -w /a/../b/./c/ busybox pwd
+create --name clean -w /a/../b busybox true
+inspect -f '{{.Config.WorkingDir}}' clean
+run --rm --network none --name ünïcode busybox true
+run --rm --network none busybox ''
+run --rm --network none busybox .
+run --rm --network none busybox ..
+run --rm --network none busybox ' '
+run --rm --network none busybox ./bin/true
+run --rm --network none -e PATH= busybox echo hi
+run --rm --network none -e PATH=/nowhere busybox echo hi
+run --rm --network none busybox sh -c 'exit 256'
+run --rm --network none --entrypoint echo busybox -n a 'b  c' '' d
+create --name odd -l 'a b=c d' -l ü=ä -l e= -l x busybox true
+inspect -f '{{json .Config.Labels}}' odd
+inspect -f '{{.Name}}' /odd
+inspect -f '{{.Name}}' odd/x
+inspect -f '{{.Name}}' ''
+rename odd x
+run --rm --network none --cpuset-cpus '0,' busybox true
+run --rm --network none --memory 99999999999999999999 busybox true
+run --rm --network none --shm-size 10g busybox grep shm /proc/mounts
+run --rm --network none --ulimit nproc=10 --ulimit nproc=20 busybox grep processes /proc/self/limits
+run --rm --network none --ulimit locks=5:6 busybox grep locks /proc/self/limits
+run --rm --network none -v {here}/bind:/b: busybox ls /b
+run --rm --network none -v {here}/bind: busybox ls /b
+run --rm --network none -v a:b:c:d busybox ls /b
+run --rm --network none -v {here}/bind:/b/../c busybox ls /c
+run --rm --network none -v {here}/bind:/b --tmpfs /b busybox true
+run --rm --network none -v {here}/bind:/b:consistent,cached busybox ls /b
+run --rm --network none -v {here}/bind/file:/etc/hosts busybox cat /etc/hosts
+run --rm --network none --tmpfs /t:size=1m,uid=5,gid=6,mode=0700,noexec busybox sh -c 'grep " /t " /proc/mounts; stat -c "%a %u %g" /t'
+run --rm --network none --mount type=tmpfs,dst=/t,tmpfs-mode=1777,readonly busybox sh -c 'grep " /t " /proc/mounts; stat -c %a /t'
+run --rm --network none --mount type=volume,src=ov,dst=/d,volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=64k busybox grep ' /d ' /proc/mounts
+volume rm ov
+run --rm --network none -u ':1' busybox id
+run --rm --network none -u ' root' busybox id
+run --rm --network none --cap-add cap_net_admin --cap-add NET_ADMIN busybox grep CapEff /proc/self/status
+run --rm --network none --security-opt seccomp={here}/nosuch busybox true
+run --rm --network none --security-opt seccomp={here}/bind/file busybox true
+run --rm --network none --device-cgroup-rule '' busybox true
+run --rm --network none --device /dev/shm busybox true
+run --rm --network name=bridge,alias=x busybox true
+run --rm --add-host 'h=1.2.3.4' busybox grep h$ /etc/hosts
+run --rm -p '[::1]::80' busybox true
+run --rm -p 8001-8003:80-81 busybox true
+container prune -f --filter until=1h --filter until=2h
+container prune -f --filter until=1..2h
+""",
+    "restarts and signals": r"""
+run -d --rm --name again --network none busybox sleep 1000
+restart -t 0 again
+ps --filter name=again --format '{{.Names}}'
+kill again
+run -d --name traps --network none --restart always busybox sh -c 'trap "exit 3" TERM; echo ready; while :; do sleep 0.1; done'
+exec traps sleep 1
+kill -s TERM traps
+wait traps
+run --rm --network none busybox sleep 1
+ps -a --filter name=traps --format '{{.Names}} {{.State}}'
+start traps
+exec traps sleep 1
+pause traps
+kill -s TERM traps
+wait traps
+ps -a --filter name=traps --format '{{.Names}} {{.State}}'
+kill -s '' traps
+stop -t x traps
+start traps traps
+rm -f traps
+rm -f nosuch1 nosuch2
+""",
+    "commits and imports with changes": r"""
+create --name cc -e A=1 busybox true
+commit --change 'ENV PATH=$PATH:/opt B="$A $A" C="\$A"' --change 'ENV D e f' --change 'LABEL x=$A' --change 'WORKDIR /w/$A' --change 'USER $A' --change 'EXPOSE 8$A/udp' --change 'CMD echo $A' cc cm:1
+image inspect -f '{{json .Config.Env}} {{json .Config.Labels}} {{.Config.WorkingDir}} {{.Config.User}} {{json .Config.ExposedPorts}} {{json .Config.Cmd}}' cm:1
+run --rm --network none cm:1
+commit --change 'CMD ["a"' cc cm:2
+commit --change 'SHELL ["a","b"]' cc cm:3
+import --change 'ENV A=b C=${A:-none} D=${X:-none}' {here}/rootfs.tar cm:4
+image inspect -f '{{json .Config.Env}}' cm:4
+rmi cm:1 cm:2 cm:4
+""",
     "life": r"""
 create --name cc --network none busybox sh -c 'trap "exit 3" TERM; while :; do sleep 0.1; done'
 create --name cc busybox true
@@ -401,6 +487,8 @@ logs -t tt
 attach ll
 logs
 run --name big --network none busybox sh -c 'head -c 40000 /dev/zero | tr "\0" x'
+run --name tagged --network none -e A=1 -l lab=x --log-opt env=A --log-opt labels=lab --log-opt tag={{.Name}}! busybox echo hi
+logs --details tagged
 run --name opt --network none --log-opt max-size=1k --log-opt max-file=2 busybox echo hi
 run --name opt2 --network none --log-opt max-size=nope busybox echo hi
 run --name opt3 --network none --log-opt max-file=0 busybox echo hi
@@ -470,6 +558,7 @@ tag nosuch x
 tag busybox UPPER
 tag busybox bad:tag:x
 tag busybox 'a:'
+tag busybox aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd
 tag other sha256:abc
 images --format '{{.Repository}}:{{.Tag}}' --filter reference=*/*/*
 rmi other
@@ -1051,9 +1140,9 @@ FIELDS: dict[str, tuple[list[str], str, dict[str, str]]] = {
         [],
         "image inspect busybox",
         {
-            "Container(Config)?|VirtualSize": "gone from the API with 1.44 and 1.45",
+            "Container(Config)?": "gone from the API with 1.45",
             "GraphDriver[.].*": "storage drivers are other ones and show no paths of the host",
-            "Size": "bytes of the layers' files; dockerd counts some of the archive's own",
+            "(Virtual)?Size": "bytes of the layers' files; dockerd counts some of the archive's own",
         },
     ),
     "a network": (

@@ -189,6 +189,14 @@ def test_attach_streams_output(make: Make) -> None:
     assert b"".join(container.attach(stream=True)) == b"now\n"
 
 
+def test_attach_to_nothing_gives_nothing(client: Any, make: Make) -> None:
+    """docker-py asks for neither stream nor logs unless it is told to; and a stream of nothing has an end."""
+    container = make(["sleep", "100"])
+    assert container.attach() == b""
+    assert not list(container.attach(stdout=False, stderr=False, stream=True, logs=False))
+    container.resize(height=10, width=20)  # it has no terminal: nothing is to be done
+
+
 def test_events(client: Any, warm: str, name: str) -> None:
     began = time.time()
     stream = client.events(decode=True, since=began, filters={"container": name})

@@ -67,6 +67,7 @@ def test_version_without_a_daemon_shows_ours_and_fails(pyd: Pyd) -> None:
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
+        (["-l", "loud", "ps"], 1, "Unable to parse logging level: loud\n"),
         (["foo"], 1, "pyd: unknown command: pyd foo\n\nRun 'pyd --help' for more information\n"),
         (
             ["ps", "x"],
@@ -95,7 +96,10 @@ def test_faults_that_need_no_daemon(pyd: Pyd, argv: list[str], code: int, messag
     assert done.stderr.startswith(message)
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["network", "--help"], ["volume", "create", "--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["help"], ["help", "run"], ["run", "--help"], ["network", "--help"], ["volume", "create", "--help"]],
+)
 def test_help(pyd: Pyd, argv: list[str]) -> None:
     done = pyd(*argv)
     assert done.returncode == 0

@@ -134,6 +134,8 @@ def test_names_cannot_leave_their_place_in_the_path() -> None:
     assert quoted_path("/images/localhost:5000/a/b:2@sha256:ff/json") == "/images/localhost:5000/a/b:2@sha256:ff/json"
     with pytest.raises(CliError, match="value is empty"):
         quoted_path("/containers//json")
+    assert quoted_path("/containers//web/json") == quoted_path("/containers///web/json") == "/containers/web/json"
+    assert quoted_path("/containers//web") == "/containers/web"
     assert with_query("/a", {"x": "", "y": 0, "z": False}) == "/a?y=0"
 
 

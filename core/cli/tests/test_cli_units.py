@@ -101,6 +101,7 @@ def test_rfc3339_agrees_with_the_calendar() -> None:
 
 def test_moments_for_since_and_until() -> None:
     assert units.timestamp("1136073845.000000001") == "1136073845.000000001"
+    assert units.timestamp("0") == "0"
     assert units.timestamp("10s", now=100.5) == "90.500000000"
     assert units.timestamp("2026-11-23T19:13:44.25Z") == "1795461224.250000000"
     local = time.mktime((2026, 11, 23, 0, 0, 0, 0, 0, -1))

@@ -386,11 +386,30 @@ def test_embedded_image(engine: Engine) -> None:
     [("RUN x", "run is not a valid change command"), ("", "not a valid change command"), ("CMD", "requires at least one"),
      ("ENV a", "must have two arguments"), ("EXPOSE x", "invalid containerPort"), ("EXPOSE 0", "invalid containerPort"),
      ("EXPOSE 70000", "invalid containerPort"), ("ONBUILD FROM x", "isn't allowed"), ("VOLUME [1]", "non-empty names"),
-     ("STOPSIGNAL 9;rm", "invalid signal"), ("HEALTHCHECK --interval=x CMD a", "invalid duration"), ("ENV 'a", "No closing")],
+     ("STOPSIGNAL 9;rm", "invalid signal"), ("HEALTHCHECK --interval=x CMD a", "invalid duration"), ("ENV 'a", "quote")],
 )  # fmt: skip
 def test_changes_refused(line: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         apply_changes({}, [line])
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("ENV PATH=$PATH:/opt", "Env", ["PATH=/bin:/opt", "x=1"]),
+        ("ENV PATH $PATH:/opt /y", "Env", ["PATH=/bin:/opt /y", "x=1"]),
+        ("""ENV a='$x' b="$x $x" c=${x}2 d=\\$x""", "Env", ["PATH=/bin", "x=1", "a=$x", "b=1 1", "c=12", "d=$x"]),
+        ("ENV x=2 y=$x", "Env", ["PATH=/bin", "x=2", "y=1"]),
+        ("ENV a=${none:-some} b=${x:+more} c=$none", "Env", ["PATH=/bin", "x=1", "a=some", "b=more", "c="]),
+        ('LABEL "a b"="c $x"', "Labels", {"a b": "c 1"}),
+        ("WORKDIR /w$x", "WorkingDir", "/w1"),
+        ("EXPOSE 8$x/udp", "ExposedPorts", {"81/udp": {}}),
+        ("CMD echo $x", "Cmd", ["/bin/sh", "-c", "echo $x"]),
+    ],
+)
+def test_changes_name_variables_of_the_image(line: str, field: str, value: Any) -> None:
+    """``--change 'ENV PATH=$PATH:/opt'`` adds to the path, as a line of a Dockerfile would."""
+    assert apply_changes({"Env": ["PATH=/bin", "x=1"]}, [line])[field] == value
 
 
 def test_changes() -> None:

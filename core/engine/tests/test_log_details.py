@@ -39,6 +39,8 @@ def test_tags(template: str, text: str) -> None:
 def test_what_cannot_be_filled_in_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"\{\{\.Nope\}\} is not known; known are \.Command"):
         check_details({"tag": "{{.ID}}{{.Nope}}"})
+    with pytest.raises(InvalidArgument, match="unclosed action"):
+        check_details({"tag": "{{.ID}}{{.Name"})
     with pytest.raises(InvalidArgument, match="env-regex"):
         check_details({"env-regex": "["})
 

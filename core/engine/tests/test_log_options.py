@@ -57,6 +57,8 @@ def test_details_are_what_the_options_select() -> None:
     assert details(container(config=config)) == ""
     assert details(container(config=config, labels="a,b c", env="B,FLAG")) == "B=y,a=1,b+c=2+%26"
     assert details(container(config=config, labels_regex="^o", env_regex="[A]")) == "A=x,other=3"
+    assert details(container(config=config, labels="a", tag="{{.Name}}!")) == "a=1,tag=web%21"
+    assert details(container("local", config=config, tag="x")) == ""
 
 
 def test_what_waits_for_a_sink_is_held_beyond_what_is_kept() -> None:

@@ -62,6 +62,13 @@ def test_what_the_container_says_wins() -> None:
     assert (merged.user, merged.working_dir, merged.stop_signal) == ("me", "/w", "9")
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"), [("/a/../b", "/b"), ("/a/./b//c/", "/a/b/c"), ("//x", "/x"), ("/..", "/"), ("/", "/"), ("", "")]
+)
+def test_the_working_directory_is_one_that_can_be_made(given: str, kept: str) -> None:
+    assert merge(ContainerConfig(working_dir=given, cmd=("x",)), ContainerConfig()).working_dir == kept
+
+
 def test_health_is_merged_part_by_part_and_none_ends_it() -> None:
     merged = merge(ContainerConfig(healthcheck=HealthConfig(retries=9)), IMAGE).healthcheck
     assert merged == HealthConfig(test=("CMD", "true"), interval=5_000_000, retries=9)

@@ -193,7 +193,7 @@ def test_devices_are_looked_up_on_the_host(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidArgument, match="not a device node"):
         resolve_devices([DeviceMapping(path_on_host=str(tmp_path / "file"))])
-    with pytest.raises(InvalidArgument, match="directory without devices"):
+    with pytest.raises(InvalidArgument, match="not a device node"):
         resolve_devices([DeviceMapping(path_on_host=str(tmp_path))])
     with pytest.raises(InvalidArgument, match="not a block device"):
         device_numbers(["/dev/null"])

@@ -68,6 +68,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"CpuPeriod": 1}, "CPU cfs period can not be less than 1ms"),
     ({"CpuQuota": 1}, "CPU cfs quota can not be less than 1ms"),
     ({"CpusetCpus": "x"}, "Invalid value x for cpuset cpus: invalid format: x"),
+    ({"CpusetCpus": "0,"}, "Invalid value 0, for cpuset cpus: invalid format: 0,"),
     ({"CpusetCpus": "0-99"}, "Requested CPUs are not available - requested 0-99"),
     ({"ShmSize": -1}, "SHM size can not be less than 0"),
     ({"OomScoreAdj": 2000}, "range for oom score adj is [-1000, 1000]"),
@@ -189,6 +190,22 @@ def test_what_a_kernel_lacks_is_warned_about() -> None:
     )
     assert len(warnings) == 5
     assert all("discarded" in each or "without swap" in each for each in warnings)
+
+
+def test_what_a_host_grants_in_part_is_warned_about() -> None:
+    host = HostFacts(limits=HostLimits(hard={"nofile": 20000, "core": 0}, least_oom_score_adj=0))
+
+    def warned(**asked: Any) -> list[str]:
+        return check(host, HostConfig=asked)
+
+    assert warned(OomScoreAdj=-500) == ["OOM score adjustment -500 is less than this daemon may give; 0 is used"]
+    for soft, hard in ((1024, 30000), (-1, -1), (1024, -1)):
+        (said,) = warned(Ulimits=[{"Name": "nofile", "Soft": soft, "Hard": hard}])
+        assert said == f"ulimit nofile={soft}:{hard} is above this host's hard limit; 20000 is used"
+    assert warned(CpuShares=1) == ["CPU shares 1 are not from 2 to 262144; 2 is used"]
+    assert "262144 is used" in warned(CpuShares=10**6)[0]
+    granted = [{"Name": "nofile", "Soft": 5, "Hard": 20000}, {"Name": "memlock", "Soft": -1, "Hard": -1}]
+    assert not warned(OomScoreAdj=5, CpuShares=2, Ulimits=granted)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ a daemon that does not say speaks 1.24. `PYD_API_VERSION` / `DOCKER_API_VERSION`
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,6 +29,12 @@ def as_numbers(version: str) -> tuple[int, int]:
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
 
 
+_VERBS = (
+    r"archive|attach|changes|exec|export|json|kill|logs|rename|resize|(re)?start|stats|stop|top|(un)?pause|update|wait"
+)
+_SLASH = re.compile(rf"^(/containers/)/+(?!(?:{_VERBS})?$)(?=[^/])")
+
+
 def quoted(text: str) -> str:
     """`text` for one path segment or one query value (RFC 3986)."""
     if text.isalnum() and text.isascii():
@@ -37,7 +44,9 @@ def quoted(text: str) -> str:
 
 
 def quoted_path(path: str) -> str:
-    """`path` with everything quoted but what a path and an image's name are made of. An empty name is an error."""
+    """`path` with everything quoted but what a path and an image's name are made of. An empty name is an error; a container
+    may have the slash in front with which inspect shows its name."""
+    path = _SLASH.sub(r"\1", path)
     if "//" in path:
         raise CliError("invalid name or ID: value is empty")
     return "/".join(

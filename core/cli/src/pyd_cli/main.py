@@ -96,6 +96,9 @@ class LazyGroup(click.Group):
         return "\n".join([*lines, "", f"Run '{path} COMMAND --help' for more information on a command."])
 
 
+LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
+
+
 class Root(LazyGroup):
     """`pyd` itself: the global flags, and the session made of them."""
 
@@ -115,16 +118,16 @@ class Root(LazyGroup):
             raise CliError(
                 f"{fault}\n\nUsage:  pyd [OPTIONS] COMMAND [ARG...]\n\nRun 'pyd --help' for more information", 125
             ) from None
+        if options["log-level"] not in LEVELS:
+            raise CliError(f"Unable to parse logging level: {options['log-level']}", 1)
         if options["version"]:
             from pyd_cli import __version__
 
             print(f"pyd version {__version__}")
             ctx.exit(0)
-        if not rest:
+        if not rest or rest == ["help"]:
             print(self.get_help(ctx))
             ctx.exit(0)
-        if rest == ["help"]:
-            rest = ["--help"]
         if rest[0] == "help":
             rest = [*rest[1:], "--help"]
         ctx.obj = session_of(options)

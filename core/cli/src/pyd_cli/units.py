@@ -44,6 +44,8 @@ def parse_size(text: str) -> int:
         size = float(number)
     except ValueError:
         raise ValueError(f"invalid size: '{text}'") from None
+    if size < 0:
+        raise ValueError(f"invalid size: '{text}'")
     if suffix in ("", "b"):
         return int(size)
     power = "kmgtp".find(suffix[0]) + 1
@@ -155,6 +157,8 @@ def timestamp(text: str, now: float | None = None) -> str:
 
     ValueError when it is none of them.
     """
+    if text == "0":  # the beginning of time, not this moment
+        return text
     try:
         ago = parse_duration(text)
     except ValueError:

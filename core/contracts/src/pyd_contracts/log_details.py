@@ -47,6 +47,8 @@ def check_known(driver: str, options: Mapping[str, str], known: Collection[str])
 
 def check_details(options: Mapping[str, str]) -> None:
     """Raise InvalidArgument for a tag or a pattern that cannot work."""
+    if "{{" in _FIELD.sub("", options.get("tag", "")):
+        raise InvalidArgument(f"{FAILED}: log tag {options['tag']!r}: unclosed action")
     for found in _FIELD.findall(options.get("tag", "")):
         if found not in _FIELDS:
             raise InvalidArgument(

@@ -283,7 +283,9 @@ async def _streamed(work: Callable[[Progress], Awaitable[None]]) -> AsyncGenerat
 
 
 def _named(repository: str, tag: str) -> Reference:
-    return parse(f"{repository}:{tag}" if tag else repository).tagged()
+    """The repository is read by itself: with a tag behind it, 64 digits would pass for a name and be taken for an id after."""
+    name = parse(repository)
+    return (name.with_tag(tag) if tag else name).tagged()
 
 
 def _platform(text: str | None) -> Platform | None:

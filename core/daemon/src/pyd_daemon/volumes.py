@@ -67,7 +67,7 @@ class VolumesFace:
                 self._volumes.remove(record.name)
                 removed.append(record.name)
                 reclaimed += max(0, size)
-        return {"VolumesDeleted": removed or None, "SpaceReclaimed": reclaimed}
+        return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
 
     async def usage(self) -> JsonList:
         """For ``GET /system/df``: every volume with its size and how many containers have it."""

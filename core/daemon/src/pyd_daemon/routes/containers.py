@@ -173,9 +173,10 @@ async def _result(call: Call, waiter: Waiter) -> WaitResult:
 
 
 async def attach(call: Call) -> web.StreamResponse:
-    """Wire the client's connection to the container's stdio: everything is checked before the connection is taken."""
-    if not (call.flag("stream") or call.flag("logs")):
-        raise InvalidArgument("Bad parameters: you must choose stream or logs")
+    """Wire the client's connection to the container's stdio: everything is checked before the connection is taken.
+
+    Who asks for neither stream nor logs gets an empty stream: docker-py does unless it is told otherwise.
+    """
     plan = await call.backends.containers.attach(
         call.name,
         stream=call.flag("stream"),

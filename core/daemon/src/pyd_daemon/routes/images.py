@@ -6,10 +6,11 @@ from aiohttp import web
 
 from pyd_contracts.errors import InvalidArgument, Unsupported
 from pyd_daemon import requests
+from pyd_daemon.backends import Json
 from pyd_daemon.routing import Call, Route
 from pyd_daemon.streams import send_bytes, send_objects
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "of_old"]
 
 _LIST_FILTERS = frozenset({"before", "dangling", "label", "label!", "reference", "since", "until"})
 _PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
@@ -66,12 +67,18 @@ async def list_(call: Call) -> web.StreamResponse:
     found = await call.backends.images.list(
         all=call.flag("all"), filters=call.filters(_LIST_FILTERS), shared_size=call.flag("shared-size")
     )
-    return call.json(found)
+    return call.json(of_old(call, found))
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """Everything about one image."""
-    return call.json(await call.backends.images.inspect(call.name))
+    return call.json(of_old(call, [await call.backends.images.inspect(call.name)])[0])
+
+
+def of_old(call: Call, images: list[Json]) -> list[Json]:
+    """Images as older clients read them: before API 1.44 `VirtualSize` is there, which is the size once more. docker up to 24
+    counts with it (``docker system df -v``)."""
+    return images if call.since(44) else [{**each, "VirtualSize": each.get("Size", 0)} for each in images]
 
 
 async def history(call: Call) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from pyd_contracts.errors import InvalidArgument, Unauthorized
 from pyd_contracts.values import Event
 from pyd_daemon import requests
 from pyd_daemon.backends import Json
+from pyd_daemon.routes.images import of_old
 from pyd_daemon.routing import Call, Route
 from pyd_daemon.streams import send_objects
 from pyd_daemon.wire.requests import AuthConfig
@@ -59,6 +60,8 @@ async def disk_usage(call: Call) -> web.StreamResponse:
         if kind not in _KINDS:
             raise InvalidArgument(f"unknown object type: {kind[:80]}")
     found = await call.backends.system.disk_usage(frozenset(kinds) or _KINDS)
+    if "Images" in found:
+        found = found | {"Images": of_old(call, found["Images"])}
     if call.since(52):
         # The lists stay beside the summaries: scripts on docker-py read them whatever version it negotiated.
         found = found | summaries(found, verbose=call.flag("verbose"))

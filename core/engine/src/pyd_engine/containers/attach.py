@@ -23,6 +23,9 @@ def parse_detach_keys(keys: str | None) -> bytes:
         if len(key) == 1:
             sequence += key.encode("utf-8", "replace")[:1]
             continue
+        if key == "DEL":
+            sequence.append(127)
+            continue
         letter = key.removeprefix("ctrl-")
         if letter == key or len(letter) != 1:
             raise InvalidArgument(f"invalid detach keys provided ({keys}): unknown key {key!r}")

@@ -138,6 +138,16 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, str] = {}
 
     @property
+    def shown_phase(self) -> str:
+        """Docker's word for where it is: while it is being started that is where it was before."""
+        phase = self.state.phase
+        if phase is Phase.STARTING and self.restart_count:
+            return Phase.RESTARTING.value
+        if phase is Phase.STARTING and self.state.finished_ns:
+            return Phase.EXITED.value
+        return Phase.CREATED.value if phase in (Phase.STARTING, Phase.CREATING) else phase.value
+
+    @property
     def short(self) -> str:
         """The 12 digits people see."""
         return self.id[:12]

@@ -118,7 +118,10 @@ def resolve_devices(mappings: Iterable[DeviceMapping]) -> list[Device]:
         if stat.S_ISDIR(status.st_mode):
             below = _walk(mapping.path_on_host)
             if not below:
-                raise InvalidArgument(f"custom device {mapping.path_on_host!r} is a directory without devices")
+                raise InvalidArgument(
+                    f'error gathering device information while adding custom device "{mapping.path_on_host}": '
+                    "not a device node"
+                )
             found += [
                 _device(path, inside + path.removeprefix(mapping.path_on_host), each, access) for path, each in below
             ]

@@ -80,6 +80,8 @@ class Execs:
         container = self._store.get(ref)
         if container.state.phase is Phase.PAUSED:
             raise Conflict(f"container {container.name} is paused, unpause the container before exec")
+        if container.state.phase is Phase.RESTARTING:
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         if not container.state.phase.alive:
             raise Conflict(f"container {container.id} is not running")
         return container
@@ -237,11 +239,13 @@ class Execs:
         }
 
     async def resize(self, exec_id: str, height: int, width: int) -> None:
-        """Set the size of an exec's terminal."""
+        """Set the size of an exec's terminal, if it has one."""
         record = self.get(exec_id)
         container = self._store.find(record.container)
         if not record.running or container is None:
             raise Conflict(f"exec instance {exec_id} is not running")
+        if not record.config.tty:
+            return
         await asyncio.to_thread(
             self._runner.isolation(container).isolation_resize,
             container=container.id, process=exec_id, height=height, width=width,

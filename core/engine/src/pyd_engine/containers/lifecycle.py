@@ -19,8 +19,6 @@ import msgspec
 
 from pyd_contracts.errors import (
     Conflict,
-    DriverFault,
-    FailedPrecondition,
     InvalidArgument,
     NotFound,
     NotModified,
@@ -35,15 +33,13 @@ from pyd_engine.containers.execs import Execs, readable
 from pyd_engine.containers.health import HealthChecks, after_the_end
 from pyd_engine.containers.restarting import Backoff, should_restart
 from pyd_engine.containers.runner import Runner
-from pyd_engine.containers.signals import parse_signal
+from pyd_engine.containers.stops import Stops
 from pyd_engine.containers.store import ContainerStore
-from pyd_engine.containers.waiting import Waiter, Waiters, ends
+from pyd_engine.containers.waiting import Waiter, Waiters
 
 __all__ = ["Lifecycle", "Publish"]
 
 log = logging.getLogger(__name__)
-_STOP_SECONDS = 10
-_KILL_SECONDS = 30.0
 Publish = Callable[[str, Container, Mapping[str, str]], None]
 """Tells that something happened to a container: action, container, further attributes."""
 
@@ -74,7 +70,10 @@ class Lifecycle:
         self._stopped: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._backoff: dict[str, Backoff] = defaultdict(Backoff)
+        self._coming_back: set[str] = set()
         self.health = HealthChecks(store, execs, publish)
+        self._stops = Stops(store, runner, self._waiters, self.lock, self.unpause, publish)
+        self.stop, self.kill = self._stops.stop, self._stops.kill
         self._closing = False
         self._wanted: list[Container] = []
 
@@ -163,8 +162,12 @@ class Lifecycle:
         if self._closing:
             return
         if should_restart(container, container.state.exit_code):
+            container = self.store.change(
+                container.id,
+                lambda c: msgspec.structs.replace(c.moved(after(c, Doing.RETRY)), restart_count=c.restart_count + 1),
+            )
             self._spawn(self._restart_later(container))
-        elif container.host_config.auto_remove:
+        elif container.host_config.auto_remove and container.id not in self._coming_back:
             await self._remove_locked(container.id)
 
     def record_exit(self, container: Container, state: State) -> Container:
@@ -201,7 +204,6 @@ class Lifecycle:
 
     async def _restart_later(self, container: Container) -> None:
         """Apply the restart policy after its back-off."""
-        self.move(container.id, Doing.RETRY)
         ran = (container.state.finished_ns - container.state.started_ns) / 1e9
         await asyncio.sleep(self._backoff[container.id].next(ran))
         async with self.lock(container.id):
@@ -209,75 +211,22 @@ class Lifecycle:
             if current is None or current.state.phase is not Phase.RESTARTING or self._closing:
                 return
             try:
-                await self._start_locked(container.id, restarts=current.restart_count + 1)
+                await self._start_locked(container.id, restarts=current.restart_count)
             except PydError as error:
                 log.warning("restart container %s: %s", container.name, error)
 
-    # --- stop, kill ----------------------------------------------------------------------------------------------
-
-    async def stop(self, ref: str, *, timeout: int | None = None, signal: str | None = None) -> None:  # noqa: ASYNC109
-        """Ask with the stop signal, then kill. NotModified when it does not run. A timeout of -1 waits for ever."""
-        container = self.store.get(ref)
-        if container.state.phase is Phase.RESTARTING:
-            self.store.change(container.id, lambda c: c.moved(after(c, Doing.EXIT)))
-            return
-        if not container.state.phase.alive:
-            raise NotModified(f"container {container.name} is already stopped")
-        self.store.change(container.id, lambda c: msgspec.structs.replace(c, stopped_by_user=True))
-        number = parse_signal(signal or container.config.stop_signal or "SIGTERM")
-        if timeout is None:
-            timeout = container.config.stop_timeout
-        seconds = _STOP_SECONDS if timeout is None else timeout
-        waiter = self._waiters.register(container.id, "not-running")
-        try:
-            if container.state.phase is Phase.PAUSED:
-                await self.unpause(container.id)
-            await self._signal(container, number)
-            if not await ends(waiter, None if seconds < 0 else float(seconds)):
-                await self._signal(container, 9)
-                if not await ends(waiter, _KILL_SECONDS):
-                    raise DriverFault(f"container {container.name} did not end within {_KILL_SECONDS:.0f} s of SIGKILL")
-        finally:
-            waiter.cancel()
-        async with self.lock(container.id):
-            pass  # what the run had is taken back
-        self._publish("stop", self.store.find(container.id) or container)
-
-    async def _signal(self, container: Container, number: int) -> None:
-        self._publish("kill", container, {"signal": str(number)})
-        isolation = self.runner.isolation(container)
-        with contextlib.suppress(FailedPrecondition):  # it was faster
-            await asyncio.to_thread(
-                isolation.isolation_kill, container=container.id, process=INIT, signal=number, everyone=False
-            )
-
-    async def kill(self, ref: str, *, signal: str) -> None:
-        """Send a signal. SIGKILL waits for the end, as dockerd does."""
-        number = parse_signal(signal or "SIGKILL")
-        try:
-            container = self.store.get(ref)
-        except NotFound as error:
-            raise NotFound(f"cannot kill container: {ref}: {error}") from error
-        if not container.state.phase.alive:
-            raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
-        if number == 9:
-            self.store.change(container.id, lambda c: msgspec.structs.replace(c, stopped_by_user=True))
-            waiter = self._waiters.register(container.id, "not-running")
-            try:
-                await self._signal(container, number)
-                if not await ends(waiter, _KILL_SECONDS):
-                    raise DriverFault(f"container {container.name} did not end within {_KILL_SECONDS:.0f} s of SIGKILL")
-            finally:
-                waiter.cancel()
-        else:
-            await self._signal(container, number)
+    # --- stop, restart -------------------------------------------------------------------------------------------
 
     async def restart(self, ref: str, *, timeout: int | None = None, signal: str | None = None) -> None:  # noqa: ASYNC109
-        """Stop if it runs, then start."""
+        """Stop if it runs, then start. What is to be removed at its end (``--rm``) is not: this is no end."""
         container = self.store.get(ref)
-        with contextlib.suppress(NotModified):
-            await self.stop(container.id, timeout=timeout, signal=signal)
-        await self.start(container.id)
+        self._coming_back.add(container.id)
+        try:
+            with contextlib.suppress(NotModified):
+                await self.stop(container.id, timeout=timeout, signal=signal)
+            await self.start(container.id)
+        finally:
+            self._coming_back.discard(container.id)
         self._publish("restart", self.store.get(container.id))
 
     async def pause(self, ref: str, *, passing: bool = False) -> None:
@@ -294,6 +243,8 @@ class Lifecycle:
             container = self.store.get(container.id)
             if doing is Doing.UNPAUSE and container.state.phase is not Phase.PAUSED:
                 raise Conflict(f"Container {container.id} is not paused")
+            if container.state.phase is Phase.RESTARTING:
+                raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
             if not container.state.phase.alive:
                 raise Conflict(f"Container {container.id} is not running")
             if doing is Doing.PAUSE and container.state.phase is Phase.PAUSED:
@@ -324,12 +275,12 @@ class Lifecycle:
 
     async def remove(self, ref: str, *, force: bool, volumes: bool = False) -> None:
         """Remove it and all it has; a running one only by force."""
-        container = self.store.get(ref)
+        container = await self._stops.at_rest(ref)
         if container.state.phase is Phase.RESTARTING and force:
-            self.store.change(container.id, lambda c: c.moved(after(c, Doing.EXIT)))
+            self._stops.stay_down(container.id)
         elif container.state.phase.alive or container.state.phase in (Phase.RESTARTING, Phase.STARTING):
             if not force:
-                state = container.state.phase.value
+                state = container.shown_phase
                 raise Conflict(
                     f'cannot remove container "{container.name}": container is {state}: '
                     f"{'unpause and then ' if state == 'paused' else ''}stop the container before removing or force remove"

@@ -6,15 +6,19 @@ Texts and thresholds are dockerd's; so is the habit to warn where a kernel lacks
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyd_contracts.errors import InvalidArgument
 from pyd_engine.containers.host_config import HostConfig, ThrottleDevice, Ulimit
 
-__all__ = ["ULIMITS", "HostLimits", "check_resources", "parse_set"]
+__all__ = ["ULIMITS", "HostLimits", "check_resources", "clamped", "parse_set"]
 
 MEMORY_LEAST = 6 << 20
 """Below this a process cannot even be started (moby's linuxMinMemory)."""
+
+_SHARES = (2, 262144)
+"""What the scheduler takes (MIN_SHARES and MAX_SHARES of the kernel)."""
 
 ULIMITS = frozenset(
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
@@ -29,11 +33,15 @@ class HostLimits:
     cpus, memory_nodes  those online; empty: not known, not checked
     lacking  controllers' features this kernel has not: swap, swappiness, oom-kill-disable, blkio-weight,
              blkio-throttle, pids, cpuset, cpu-shares, cpu-quota, cpu-realtime, memory
+    hard  how far a limit of processes can be raised, by its name in `ULIMITS`; what is not there: as far as one likes
+    least_oom_score_adj  below this ``oom_score_adj`` of a process cannot be set
     """
 
     cpus: frozenset[int] = frozenset()
     memory_nodes: frozenset[int] = frozenset()
     lacking: frozenset[str] = field(default_factory=frozenset)
+    hard: Mapping[str, int] = field(default_factory=dict)
+    least_oom_score_adj: int = -1000
 
 
 def check_resources(config: HostConfig, host: HostLimits) -> list[str]:
@@ -59,6 +67,26 @@ def check_resources(config: HostConfig, host: HostLimits) -> list[str]:
             raise InvalidArgument(
                 f"error gathering device information: {device.path_on_host!r} is not an absolute path"
             )
+    return warnings
+
+
+def clamped(config: HostConfig, host: HostLimits) -> list[str]:
+    """Warnings for limits that make sense and that this host grants in part only, as a daemon without CAP_SYS_RESOURCE is."""
+    warnings = []
+    for ulimit in config.ulimits or ():
+        most = host.hard.get(ulimit.name)
+        if most is not None and not (0 <= ulimit.soft <= most and 0 <= ulimit.hard <= most):
+            warnings.append(
+                f"ulimit {ulimit.name}={ulimit.soft}:{ulimit.hard} is above this host's hard limit; {most} is used"
+            )
+    if config.oom_score_adj < host.least_oom_score_adj:
+        warnings.append(
+            f"OOM score adjustment {config.oom_score_adj} is less than this daemon may give; {host.least_oom_score_adj} is used"
+        )
+    least, most = _SHARES
+    if config.cpu_shares and not least <= config.cpu_shares <= most and "cpu-shares" not in host.lacking:
+        used = least if config.cpu_shares < least else most
+        warnings.append(f"CPU shares {config.cpu_shares} are not from {least} to {most}; {used} is used")
     return warnings
 
 
@@ -168,10 +196,10 @@ def _list_format(numbers: frozenset[int]) -> str:
 def parse_set(text: str, what: str) -> frozenset[int]:
     """Numbers of a list as cpuset(7) "List format" writes it: ``0-3,7``. Raises InvalidArgument."""
     numbers: set[int] = set()
-    for part in filter(None, text.split(",")):
+    for part in text.split(",") if text else ():
         match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise InvalidArgument(f"Invalid value {text} for {what}: invalid format: {part}")
+            raise InvalidArgument(f"Invalid value {text} for {what}: invalid format: {part or text}")
         numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return frozenset(numbers)
 

@@ -17,7 +17,6 @@ from pyd_engine.containers.container import Container, Phase
 from pyd_engine.containers.links import Links
 from pyd_engine.containers.mounts import ContainerMounts
 from pyd_engine.containers.store import ContainerStore
-from pyd_engine.containers.views import SHOWN_PHASE
 from pyd_engine.networks.records import EndpointRecord
 
 __all__ = ["Lines", "status_text"]
@@ -72,7 +71,7 @@ class Lines:
             if phase.alive and self._networks.publishes(container)
             else [],
             "Labels": container.config.labels or {},
-            "State": SHOWN_PHASE.get(phase, phase.value),
+            "State": container.shown_phase,
             "Status": "",
             "HostConfig": {"NetworkMode": container.host_config.network_mode},
             "NetworkSettings": {"Networks": self._networks.shown(container)},
@@ -99,7 +98,7 @@ def status_text(container: Container, now: float | None = None) -> str:
         return f"Up {human_duration(now - state.started_ns / 1e9)}{word}"
     if state.phase is Phase.PAUSED:
         return f"Up {human_duration(now - state.started_ns / 1e9)} (Paused)"
-    if state.phase is Phase.RESTARTING:
+    if container.shown_phase == Phase.RESTARTING.value:
         return f"Restarting ({state.exit_code}) {human_duration(now - state.finished_ns / 1e9)} ago"
     if state.phase is Phase.REMOVING:
         return "Removal In Progress"

@@ -49,7 +49,9 @@ def select(
     if limit > 0 or "status" in filters:
         all_ = True
     if not all_:
-        containers = [each for each in containers if each.state.phase.alive or each.state.phase is Phase.RESTARTING]
+        containers = [
+            each for each in containers if each.state.phase.alive or each.shown_phase == Phase.RESTARTING.value
+        ]
     for key in ("before", "since"):
         for ref in filters.get(key, ()):
             edge = store.get(ref).created_ns
@@ -121,8 +123,7 @@ def _is_among(port: PublishedPort, wanted: Iterable[tuple[int, int, str]]) -> bo
 
 
 def _by_status(container: Container, values: Sequence[str]) -> bool:
-    phase = container.state.phase
-    return ("created" if phase is Phase.STARTING else phase.value) in values
+    return container.shown_phase in values
 
 
 def _by_exited(container: Container, values: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 
 from pyd_contracts.errors import InvalidArgument
 from pyd_contracts.log import LogDriver
-from pyd_contracts.log_details import attributes, size_of
+from pyd_contracts.log_details import attributes, size_of, tag
 from pyd_contracts.values import LogSource
 from pyd_engine.containers.container import Container
 from pyd_engine.containers.host_config import LogConfig
@@ -124,6 +124,10 @@ def source_of(container: Container, place: Path, daemon: str = "pyd") -> LogSour
 
 
 def details(container: Container) -> str:
-    """Labels and variables that the options ``labels``, ``env`` and their patterns select, as dockerd writes them."""
-    found = attributes(source_of(container, Path("/")))
+    """Labels and variables that the options ``labels``, ``env`` and their patterns select, as dockerd writes them; and the tag,
+    if one was asked for and the driver is the one that keeps it."""
+    source = source_of(container, Path("/"))
+    found = attributes(source)
+    if container.host_config.log_config.type == "json-file" and source.options.get("tag"):
+        found["tag"] = tag(source)
     return ",".join(f"{quote_plus(key)}={quote_plus(found[key])}" for key in sorted(found))

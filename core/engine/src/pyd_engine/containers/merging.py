@@ -6,6 +6,8 @@ them, above all on "setting an entrypoint forgets the image's command".
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +42,7 @@ def merge(config: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
         healthcheck=_merge_health(config.healthcheck, image.healthcheck),
         args_escaped=config.args_escaped or (image.args_escaped and config.cmd is None and cmd == image.cmd),
         volumes=_union(image.volumes, config.volumes) or None,
-        working_dir=config.working_dir or image.working_dir,
+        working_dir=_clean(config.working_dir or image.working_dir),
         labels=_union(image.labels, config.labels) or {},
         stop_signal=config.stop_signal or image.stop_signal,
         stop_timeout=image.stop_timeout if config.stop_timeout is None else config.stop_timeout,
@@ -51,6 +53,11 @@ def merge(config: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
 def command(config: ContainerConfig) -> tuple[str, ...]:
     """The arguments to execute, of a merged configuration."""
     return (*(config.entrypoint or ()), *(config.cmd or ()))
+
+
+def _clean(directory: str) -> str:
+    """Without ``.``, ``..`` and double slashes: the directory is made if it is missing, and none of these can be."""
+    return re.sub("^//+", "/", posixpath.normpath(directory)) if directory else ""
 
 
 def _merge_env(own: tuple[str, ...] | None, image: tuple[str, ...] | None) -> tuple[str, ...] | None:

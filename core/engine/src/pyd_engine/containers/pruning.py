@@ -12,11 +12,14 @@ from pyd_engine.containers.container import Container, Phase
 
 __all__ = ["prunable"]
 
+_PART = r"([0-9]+(?:\.[0-9]*)?)(ns|us|ms|s|m|h)"
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def prunable(containers: Iterable[Container], filters: Mapping[str, Sequence[str]]) -> list[Container]:
     """Created and exited containers that all filters agree on. Raises InvalidArgument for a bad ``until``."""
+    if len(filters.get("until", ())) > 1:
+        raise InvalidArgument("more than one until filter specified")
     until = min((_moment(value) for value in filters.get("until", ())), default=None)
     return [
         each
@@ -38,10 +41,10 @@ def _moment(text: str) -> float:
     """Seconds since the epoch: a timestamp, a Go duration before now, or an RFC 3339 date."""
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
-    if re.fullmatch(r"([0-9.]+(ns|us|ms|s|m|h))+", text):
-        return time.time() - sum(float(n) * _UNITS[u] for n, u in re.findall(r"([0-9.]+)(ns|us|ms|s|m|h)", text))
+    if re.fullmatch(rf"({_PART})+", text):
+        return time.time() - sum(float(n) * _UNITS[u] for n, u in re.findall(_PART, text))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidArgument(f"invalid filter 'until={text}': not a time, a duration or a date") from None
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text[:80]}"') from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,10 +46,6 @@ from pyd_engine.logs.reader import LogQuery, LogReader
 from pyd_engine.logs.watch import SpoolWatch
 
 __all__ = ["Containers"]
-
-log = logging.getLogger(__name__)
-_STOP_SECONDS = 10
-_KILL_SECONDS = 30.0
 
 
 class Containers:
@@ -269,7 +264,7 @@ class Containers:
         if logs:
             reader = self._reader(container, LogQuery(stdout=connection.stdout, stderr=connection.stderr))
             await asyncio.to_thread(_replay, reader, connection.fd)
-        if stream:
+        if stream and (connection.stdin or connection.stdout or connection.stderr):
             async with self._life.lock(container_id):
                 container = self.store.get(container_id)
                 if container.state.phase.alive:
@@ -316,14 +311,15 @@ class Containers:
         )
 
     async def resize(self, ref: str, height: int, width: int) -> None:
-        """Set the terminal's size."""
+        """Set the terminal's size; where there is no terminal, nothing is to be done, as with dockerd."""
         container = self.store.get(ref)
         if not container.state.phase.alive:
             raise Conflict(f"container {container.id} is not running")
-        isolation = self.runner.isolation(container)
-        await asyncio.to_thread(
-            isolation.isolation_resize, container=container.id, process=INIT, height=height, width=width
-        )
+        if container.tty:
+            isolation = self.runner.isolation(container)
+            await asyncio.to_thread(
+                isolation.isolation_resize, container=container.id, process=INIT, height=height, width=width
+            )
         self._publish("resize", container, {"height": str(height), "width": str(width)})
 
     async def rename(self, ref: str, name: str) -> None:
@@ -363,6 +359,8 @@ class Containers:
     async def top(self, ref: str, ps_args: str) -> dict[str, Any]:
         """What runs inside, as the host's ps(1) shows it."""
         container = self.store.get(ref)
+        if container.state.phase is Phase.RESTARTING:
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         if not container.state.phase.alive:
             raise Conflict(f"container {container.id} is not running")
         return await asyncio.to_thread(processes, container.state.pid, ps_args)

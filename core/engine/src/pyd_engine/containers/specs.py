@@ -17,12 +17,13 @@ from pyd_engine.containers.container import Container
 from pyd_engine.containers.defaults import Defaults, with_defaults
 from pyd_engine.containers.devices import device_numbers, host_devices, resolve_devices
 from pyd_engine.containers.host_config import HostConfig, LogConfig
-from pyd_engine.containers.host_limits import lacking
+from pyd_engine.containers.host_limits import hard_limits, lacking, least_oom_score_adj
 from pyd_engine.containers.limits import HostLimits
 from pyd_engine.containers.oci import HostView, Surroundings, build_exec_process, build_spec
 from pyd_engine.containers.oci_mounts import Shared
+from pyd_engine.containers.propagation import check_propagation
 from pyd_engine.containers.remap import Remap
-from pyd_engine.containers.validation import HostFacts, check_name, validate
+from pyd_engine.containers.validation import HostFacts, check_name, mounts_of, validate
 
 __all__ = ["Specs"]
 
@@ -51,6 +52,7 @@ class Specs:
         self._remap = remap
         self._cgroup_parent = cgroup_parent
         self._host = host_view()
+        bound = "CAP_SYS_RESOURCE" not in self._host.capabilities
         self._facts = HostFacts(
             capabilities=tuple(self._host.capabilities), runtimes=runtimes,
             init=_init_program() is not None,
@@ -59,6 +61,8 @@ class Specs:
                 cpus=frozenset(_cpus("/sys/devices/system/cpu/online")),
                 memory_nodes=frozenset(_cpus("/sys/devices/system/node/online")),
                 lacking=lacking(),
+                hard=hard_limits() if bound else {},
+                least_oom_score_adj=least_oom_score_adj() if bound else -1000,
             ),
         )  # fmt: skip
         self._defaults = Defaults(
@@ -81,6 +85,7 @@ class Specs:
         if name:
             check_name(name)
         warnings = validate(request, self._facts)
+        warnings += check_propagation(mounts_of(request.host_config, self._facts))
         warnings += cdi.edits(cdi.asked(request.host_config.device_requests or ()))[1]
         host_config = with_defaults(request.host_config, self._defaults)
         self._check_log(host_config.log_config)

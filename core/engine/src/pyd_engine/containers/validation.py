@@ -18,7 +18,7 @@ from pyd_engine.containers import capabilities
 from pyd_engine.containers.binds import Bind, anonymous_volumes, check_tmpfs, from_mount, parse_bind, parse_volumes_from
 from pyd_engine.containers.config import ContainerConfig, CreateRequest, EndpointSettings, ExecConfig, HealthConfig
 from pyd_engine.containers.host_config import HostConfig
-from pyd_engine.containers.limits import HostLimits, check_resources
+from pyd_engine.containers.limits import HostLimits, check_resources, clamped
 from pyd_engine.containers.seccomp_profile import load_profile
 from pyd_engine.containers.security_options import parse_security_options
 from pyd_engine.containers.signals import parse_signal
@@ -75,7 +75,8 @@ def validate(request: CreateRequest, host: HostFacts | None = None) -> list[str]
     _check_networking(request)
     if request.host_config.network_mode == "host" and request.host_config.port_bindings:
         warnings.append("Published ports are discarded when using host network mode")
-    return warnings + check_resources(request.host_config, host.limits)
+    warnings += check_resources(request.host_config, host.limits)
+    return warnings + clamped(request.host_config, host.limits)
 
 
 def _check_config(config: ContainerConfig) -> None:

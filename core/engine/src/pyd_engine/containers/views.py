@@ -13,10 +13,9 @@ from pyd_engine.containers.records import shown
 from pyd_engine.containers.runner import Runner
 from pyd_engine.logs.reader import rfc3339nano
 
-__all__ = ["SHOWN_PHASE", "Views"]
+__all__ = ["Views"]
 
 _NEVER = "0001-01-01T00:00:00Z"
-SHOWN_PHASE = {Phase.STARTING: "created", Phase.CREATING: "created"}
 
 
 class Views:
@@ -64,14 +63,15 @@ class Views:
     @staticmethod
     def _state(container: Container) -> dict[str, Any]:
         state = container.state
-        phase = SHOWN_PHASE.get(state.phase, state.phase.value)
+        phase = container.shown_phase
+        restarting = phase == Phase.RESTARTING.value
         health = {} if container.health is None else {"Health": _health(container.health)}
         return {
             **health,
             "Status": phase,
-            "Running": state.phase.alive or state.phase is Phase.RESTARTING,
+            "Running": state.phase.alive or restarting,
             "Paused": state.phase is Phase.PAUSED,
-            "Restarting": state.phase is Phase.RESTARTING,
+            "Restarting": restarting,
             "OOMKilled": state.oom_killed,
             "Dead": state.phase is Phase.DEAD,
             "Pid": state.pid,

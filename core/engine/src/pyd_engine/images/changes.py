@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ def apply_changes(config: Mapping[str, Any], changes: Sequence[str]) -> dict[str
         if not rest:
             raise InvalidArgument(f"{word.upper()} requires at least one argument")
         try:
-            handler(changed, rest)
+            handler(changed, _expanded(rest, changed) if word.upper() in _EXPANDED else rest)
         except ValueError as error:
             raise InvalidArgument(f"change {line[:200]!r}: {error}") from error
     return changed
@@ -50,14 +49,14 @@ def _command(rest: str) -> list[str]:
     return ["/bin/sh", "-c", rest]
 
 
-def _pairs(rest: str) -> list[tuple[str, str]]:
-    """``a=b "c d"=e`` or the old form ``name value``."""
-    words = shlex.split(rest)
+def _pairs(rest: str, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """``a=b "c d"=e`` or the old form ``name value``, with variables of the configuration expanded."""
+    words = _words(rest, _variables(config))
     if words and "=" not in words[0]:
         name, _, value = rest.partition(" ")
         if not value.strip():
             raise ValueError(f"{name} must have two arguments")
-        return [(name, value.strip())]
+        return [(name, _expanded(value.strip(), config))]
     pairs = [word.partition("=") for word in words]
     for name, equals, _ in pairs:
         if not equals or not name:
@@ -82,7 +81,7 @@ def _entrypoint(config: dict[str, Any], rest: str) -> None:
 
 def _env(config: dict[str, Any], rest: str) -> None:
     env = list(config.get("Env") or [])
-    for name, value in _pairs(rest):
+    for name, value in _pairs(rest, config):
         kept = [item for item in env if item.partition("=")[0] != name]
         at = next((i for i, item in enumerate(env) if item.partition("=")[0] == name), len(kept))
         kept.insert(at, f"{name}={value}")
@@ -91,7 +90,7 @@ def _env(config: dict[str, Any], rest: str) -> None:
 
 
 def _label(config: dict[str, Any], rest: str) -> None:
-    config["Labels"] = {**(config.get("Labels") or {}), **dict(_pairs(rest))}
+    config["Labels"] = {**(config.get("Labels") or {}), **dict(_pairs(rest, config))}
 
 
 def _expose(config: dict[str, Any], rest: str) -> None:
@@ -168,3 +167,78 @@ _HANDLERS = {
     "CMD": _cmd, "ENTRYPOINT": _entrypoint, "ENV": _env, "LABEL": _label, "EXPOSE": _expose, "VOLUME": _volume,
     "USER": _user, "WORKDIR": _workdir, "STOPSIGNAL": _stopsignal, "ONBUILD": _onbuild, "HEALTHCHECK": _healthcheck,
 }  # fmt: skip
+_EXPANDED = frozenset({"EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL"})
+"""Instructions whose words may name variables, beside ENV and LABEL; in the others it is the shell's business."""
+
+
+# --- words of a Dockerfile (its reference, "Environment replacement")
+
+
+def _variables(config: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value for name, _, value in (item.partition("=") for item in config.get("Env") or ())}
+
+
+def _expanded(text: str, config: Mapping[str, Any]) -> str:
+    """*text* with variables in place, quotes and blanks as they are."""
+    return "".join(_pieces(text, _variables(config), keep=True))
+
+
+def _words(text: str, variables: Mapping[str, str]) -> list[str]:
+    """Split at blanks that are in no quotes; a value with blanks in it stays one word."""
+    found: list[str] = []
+    open_word = False
+    for piece in _pieces(text, variables, keep=False):
+        if piece is _BLANK:
+            open_word = False
+        elif open_word:
+            found[-1] += piece
+        else:
+            found.append(piece)
+            open_word = True
+    return found
+
+
+_BLANK = "\0blank"
+_PIECE = re.compile(
+    r"""
+    (?P<blank>\s+) | '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | \\(?P<escaped>.)
+    | \$(?P<name>[A-Za-z_][A-Za-z0-9_]*) | \$\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<how>[-+])(?P<word>[^}]*))?\}
+    | (?P<plain>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _pieces(text: str, variables: Mapping[str, str], *, keep: bool) -> list[str]:
+    """The parts of *text* with variables in place. *keep*: with the quotes, and blanks as they are."""
+    found = []
+    for match in _PIECE.finditer(text):
+        part, value = match[0], match[0]
+        if match["blank"] is not None:
+            value = part if keep else _BLANK
+        elif match["single"] is not None:
+            value = part if keep else match["single"]
+        elif match["double"] is not None:
+            inner = "".join(_pieces_within(match["double"], variables))
+            value = f'"{inner}"' if keep else inner
+        elif match["escaped"] is not None:
+            value = match["escaped"]
+        elif (name := match["name"] or match["braced"]) is not None:
+            value = variables.get(name, "")
+            if match["how"] == "-" and not value:
+                value = match["word"]
+            elif match["how"] == "+":
+                value = match["word"] if value else ""
+        elif part in "\"'":
+            raise ValueError("unexpected end of statement while looking for the matching quote")
+        found.append(value)
+    return found
+
+
+def _pieces_within(text: str, variables: Mapping[str, str]) -> list[str]:
+    """Between double quotes blanks and single quotes are themselves."""
+    return [
+        piece
+        for part in re.split(r"(\s+|')", text)
+        for piece in ([part] if re.fullmatch(r"\s+|'", part) else _pieces(part, variables, keep=False))
+    ]

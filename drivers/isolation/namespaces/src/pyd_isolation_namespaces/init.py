@@ -302,6 +302,8 @@ def _find(args: list[str], environment: list[str], cwd: str, root: Root) -> str:
         path = name if name.startswith("/") else os.path.normpath(f"{cwd}/{name}")
         _check(name, path, root)
         return path
+    if name in ("", ".", ".."):  # no file's name: what would be found is the directory itself
+        raise LaunchError("not-found", f'exec: "{name}": executable file not found in $PATH')
     search = next((each[5:] for each in environment if each.startswith("PATH=")), _DEFAULT_PATH)
     denied = False
     for directory in search.split(":"):

@@ -23,6 +23,7 @@ from pyd_shim.plans import stdio
 __all__ = ["build", "build_exec"]
 
 _NAMESPACES = {"pid", "network", "mount", "ipc", "uts", "cgroup", "user"}
+_LOCKS = 10  # RLIMIT_LOCKS, which Python has no name for
 
 Compile = Callable[[Mapping[str, Any]], bytes]
 
@@ -169,7 +170,7 @@ def _capabilities(names: Sequence[str], field: str) -> int:
 
 def _rlimit(each: Mapping[str, Any]) -> tuple[str, int, int, int]:
     name = str(each.get("type"))
-    number = getattr(resource, name, None)
+    number = _LOCKS if name == "RLIMIT_LOCKS" else getattr(resource, name, None)
     if not name.startswith("RLIMIT_") or number is None:
         raise InvalidArgument(f"process.rlimits: unknown limit {name!r}")
     values = []

@@ -132,7 +132,7 @@ def _capabilities(names: Sequence[str], field: str, own: int) -> list[str]:
 
 def _rlimit(each: Mapping[str, Any]) -> dict[str, Any]:
     name = str(each.get("type"))
-    if not name.startswith("RLIMIT_") or not hasattr(resource, name):
+    if name != "RLIMIT_LOCKS" and not (name.startswith("RLIMIT_") and hasattr(resource, name)):
         raise InvalidArgument(f"process.rlimits: unknown limit {name!r}")
     values = {key: int(each[key]) for key in ("soft", "hard")}
     return {"type": name, **{key: value if 0 <= value < 2**63 - 1 else _UNLIMITED for key, value in values.items()}}
