@@ -34,11 +34,13 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 
 
 class Shelf:
-    """A storage driver for these tests: one directory per entry. *mode* is copy (unions), overlay (targets), or mounts."""
+    """A storage driver for these tests: one directory per entry. *mode* is copy (unions), overlay (targets), rebase (targets,
+    parents afterwards), or mounts."""
 
     def __init__(self, root: Path, mode: str) -> None:
         self.root, self.mode = root, mode
-        self.capabilities = frozenset({"layer-targets"} if mode != "mounts" else set())
+        words = {"mounts": set[str](), "rebase": {"layer-targets", "rebase"}}
+        self.capabilities = frozenset(words.get(mode, {"layer-targets"}))
         self.entries: dict[str, Snapshot] = {}
         self.prepared = 0
         self.lock = threading.Lock()
@@ -85,6 +87,18 @@ class Shelf:
 
     def storage_layer_target(self, *, key: str) -> LayerTarget:
         return LayerTarget(self.place(key), Whiteouts.PLAIN if self.mode == "copy" else Whiteouts.OVERLAY)
+
+    def storage_rebase(self, *, key: str, parent: str) -> None:
+        with self.lock:
+            assert self.entries[key] == Snapshot(key, Kind.ACTIVE, None)
+            if parent not in self.entries:
+                raise NotFound(parent)
+            assert self.entries[parent].kind is Kind.COMMITTED
+            above = self.place(parent).stat()
+            os.chown(self.place(key), above.st_uid, above.st_gid)
+            os.chmod(self.place(key), above.st_mode & 0o7777)
+            os.utime(self.place(key), ns=(above.st_atime_ns, above.st_mtime_ns))
+            self.entries[key] = Snapshot(key, Kind.ACTIVE, parent)
 
     def storage_commit(self, *, name: str, key: str) -> Snapshot:
         with self.lock:
@@ -186,7 +200,7 @@ class Rig:
         return LayerDescriptor(digest, diff_id, "", self.content.size(digest))
 
 
-@pytest.fixture(params=["copy", "overlay", "mounts"])
+@pytest.fixture(params=["copy", "overlay", "rebase", "mounts"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     # overlay's upper must not itself be overlay: tmpfs is always fit
     root = Path(tempfile.mkdtemp(prefix="pyd-layers-", dir="/dev/shm"))
@@ -299,7 +313,7 @@ def test_parents_without_an_entry_are_as_they_are_below(rig: Rig, caplog: pytest
     place = rig.shelf.place(top)
     assert os.getxattr(place / "own" / "deep", "trusted.x") == b"y"
     assert os.getxattr(place / "acl", "system.posix_acl_default") == ACL
-    if rig.shelf.mode == "overlay":
+    if rig.shelf.mode in {"overlay", "rebase"}:
         assert [(place / name).stat().st_mtime for name in ("own", "own/deep")] == [1000, 2000]
 
 
@@ -307,7 +321,7 @@ def test_parents_behind_a_link_need_the_union(rig: Rig, caplog: pytest.LogCaptur
     caplog.set_level("INFO")
     top = asyncio.run(rig.layers().ensure("s", [rig.layer(BASE), rig.layer(raw(("lib/new", {}, b"")))]))
     assert top
-    assert ("applied to the union" in caplog.text) is (rig.shelf.mode == "overlay")
+    assert ("applied to the union" in caplog.text) is (rig.shelf.mode in {"overlay", "rebase"})
     assert {"usr/lib/new f", "lib l"} <= set(rig.shelf.look(top, rig.tmp, "%P %y"))
 
 
@@ -332,7 +346,7 @@ def test_workers_go_with_the_last_that_keeps_them(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_worker_that_is_killed_is_told_of_and_not_used_again(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_is_told_of_and_the_next_works(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "copy")
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -342,7 +356,7 @@ def test_a_worker_that_is_killed_is_told_of_and_not_used_again(tmp_path: Path) -
         async with workers.kept():
             blob = os.open(fifo, os.O_RDWR)  # nobody writes: the work never ends
             request = {"digest": "sha256:" + "0" * 64, "diff_id": "", "target": str(tmp_path), "mounts": [], "lower": False,
-                       "overlay": False, "below": None, "limits": asdict(Limits())}  # fmt: skip
+                       "overlay": False, "limits": asdict(Limits())}  # fmt: skip
             work = asyncio.create_task(workers.ask(request, lambda _: None, "unpack", (blob,)))
             family = Path(f"/proc/self/task/{os.getpid()}/children")
             while not (mine := family.read_text().split()):
@@ -354,7 +368,8 @@ def test_a_worker_that_is_killed_is_told_of_and_not_used_again(tmp_path: Path) -
             with pytest.raises(Unavailable, match="unpack: its worker was killed by signal 9; memory may have run out"):
                 await work
             os.close(blob)
-            assert not family.read_text().split()
+            assert family.read_text().split() == mine
+            assert not forked.read_text().split()
             assert (await workers.ask({"skeleton": True, "target": str(tmp_path), "mounts": []}, lambda _: None, ""))[
                 "done"
             ]

@@ -90,13 +90,26 @@ class Catalog(Names[Entry]):
 
         def write(entry: Entry) -> Entry:
             snapshot = Snapshot(name, Kind.COMMITTED, entry.snapshot.parent)
-            link = f"{self._root}/new/{next(self._numbers)}"
-            os.symlink(_record(snapshot), link)
-            os.rename(link, f"{entry.path}/meta")
+            self._change(entry.path, snapshot)
             return Entry(snapshot, entry.path)
 
         with translated(f"commit {key} as {name}"):
             return self.rename(name, key, write)
+
+    def rebase(self, key: str, parent: str, fill: Callable[[str], None]) -> Entry:
+        """Put an active entry without a parent over one; *fill* gets its directory and makes of it what that asks for.
+
+        When *fill* raises the entry has no parent, and what was filled in stays: *fill* is repeatable.
+        """
+
+        def write(entry: Entry) -> Entry:
+            fill(entry.path)
+            snapshot = Snapshot(key, Kind.ACTIVE, parent)
+            self._change(entry.path, snapshot)
+            return Entry(snapshot, entry.path)
+
+        with translated(f"rebase {key} over {parent}"):
+            return self.stand(key, parent, write)
 
     def remove(self, name: str) -> None:
         """Remove an entry and its directory."""
@@ -123,6 +136,12 @@ class Catalog(Names[Entry]):
         self._delete("trash", name)
 
     # --- inside ------------------------------------------------------------------------------------------------
+
+    def _change(self, path: str, snapshot: Snapshot) -> None:
+        """Exchange the record of the entry in *path*."""
+        link = f"{self._root}/new/{next(self._numbers)}"
+        os.symlink(_record(snapshot), link)
+        os.rename(link, f"{path}/meta")
 
     def _make(self, snapshot: Snapshot, fill: Callable[[str], None]) -> Entry:
         number = str(next(self._numbers))
