@@ -8,7 +8,16 @@ from typing import Protocol
 from pyd_contracts.markers import hookspec
 from pyd_contracts.values import LayerTarget, Mount, Snapshot, TreeChange, Usage
 
-__all__ = ["CAPABILITIES", "GROUP", "DiffSource", "LayerTargets", "Rebasing", "Reclaiming", "Releasing", "StorageDriver"]
+__all__ = [
+    "CAPABILITIES",
+    "GROUP",
+    "DiffSource",
+    "LayerTargets",
+    "Rebasing",
+    "Reclaiming",
+    "Releasing",
+    "StorageDriver",
+]
 
 GROUP = "pyd.storage.v1"
 

@@ -35,9 +35,11 @@ class OverlaidDriver(StackedDriver):
     @hookimpl
     def storage_rebase(self, key: str, parent: str) -> None:
         """A layer is a directory of its own: what it lies over is a matter of the record."""
-        with translated(f"rebase {key} over {parent}"):
-            top = self._layers(parent)[0]
-        self._stackable(key, parent)
+        top = ""
+        if self._catalog.get(parent).snapshot.kind is Kind.COMMITTED:  # else it is refused below
+            with translated(f"rebase {key} over {parent}"):
+                top = self._layers(parent)[0]
+            self._stackable(key, parent)
         self._catalog.rebase(key, parent, lambda path: self._stand(path, top))
 
     def _stand(self, path: str, top: str) -> None:

@@ -52,16 +52,14 @@ class LayerApplier:
 
     root    an open directory; borrowed
     overlay the target's dialect is OVERLAY, else PLAIN
-    lower   there are layers below, or will be; in the OVERLAY dialect they are not looked at: `apply` raises NeedsLower when the
-            layer names things that only they have (a hard link's target, a marker on the root), and what else depends on
-            them is `left_open`
+    lower   there are layers below, or will be; in the OVERLAY dialect they are not looked at: `apply` raises NeedsLower when
+            the layer names things that only they have (a hard link's target, a marker on the root), and what else depends
+            on them is `left_open`
 
     The process' umask must be 0 and it must have one thread.
     """
 
-    def __init__(
-        self, root: int, *, overlay: bool, lower: bool, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, root: int, *, overlay: bool, lower: bool, limits: Limits | None = None) -> None:
         self._root = root
         self._overlay = overlay
         self._lower = lower

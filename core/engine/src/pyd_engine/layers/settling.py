@@ -16,7 +16,7 @@ from typing import Any
 
 from pyd_engine.layers import kernel
 from pyd_engine.layers.below import DEFAULT_ACL, OVERLAYS_OWN, Below, NeedsLower, is_opaque
-from pyd_engine.layers.tar import Member, shown
+from pyd_engine.layers.tar import Member
 
 __all__ = ["LeftOpen", "settle", "settle_root"]
 

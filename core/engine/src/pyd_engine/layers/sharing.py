@@ -80,7 +80,7 @@ class SharedWork(Generic[_K]):
 
 
 async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All of them at once. The first that fails, or the caller's end, ends the others, and is raised when they have cleaned up."""
+    """All of them at once. The first that fails, or the caller's end, ends the others; they have cleaned up then."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         await asyncio.gather(*tasks)

@@ -83,8 +83,15 @@ class Unpacking:
         await parent_there()
         async with self._growing(driver, storage, chain, parent) as (_, mounts):
             with self._mount_point() as target:
-                request = {"target": str(target), "mounts": _plain(mounts), "overlay": False, "lower": parent is not None}
-                return (await self._apply(tell, layer, request))["done"]
+                request = {
+                    "target": str(target),
+                    "mounts": _plain(mounts),
+                    "overlay": False,
+                    "lower": parent is not None,
+                }
+                answer = await self._apply(tell, layer, request)
+                done: dict[str, int] = answer["done"]
+                return done
 
     async def furnish(self, driver: str, storage: Storage, name: str, parent: str | None) -> None:
         """Commit the skeleton over *parent* as *name*."""
@@ -146,13 +153,18 @@ class Unpacking:
                 os.close(blob)
         if answer.get("failed") == "damaged":
             await asyncio.to_thread(self._content.delete, layer.digest)
-            raise DriverFault(
-                f"unpack layer {layer.diff_id}: {answer['message']}; it is removed, pull the image again"
-            )
+            raise DriverFault(f"unpack layer {layer.diff_id}: {answer['message']}; it is removed, pull the image again")
         return self._done(layer, answer)
 
     async def _settle(
-        self, driver: str, storage: Storage, layer: LayerDescriptor, key: str, parent: str, target: str, left: dict[str, Any]
+        self,
+        driver: str,
+        storage: Storage,
+        layer: LayerDescriptor,
+        key: str,
+        parent: str,
+        target: str,
+        left: dict[str, Any],
     ) -> None:
         """What the layer left open is settled now that the layers below it are there."""
         if not left["directories"] and not left["root"]:
