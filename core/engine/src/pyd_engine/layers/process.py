@@ -57,9 +57,11 @@ class Workers:
             try:
                 return await worker.ask(request, progress, what, fds)
             finally:
-                if worker.broken and self._worker is running:
-                    self._worker = None
-                    await asyncio.shield(worker.end())
+                if worker.broken:
+                    if self._worker is running:
+                        self._worker = None
+                    if not worker.asked:  # the last of those who ask it
+                        await asyncio.shield(worker.end())
 
     def _running(self) -> asyncio.Task[_Worker]:
         if self._worker is None or (self._worker.done() and (self._worker.cancelled() or self._worker.exception())):
@@ -81,9 +83,21 @@ class _Worker:
         self._process = process
         self._channel = channel
         self._errors = errors
+        self.asked = 0
+        """How many requests it has."""
         self.broken = False
 
     async def ask(
+        self, request: Mapping[str, Any], progress: Callable[[int], None], what: str, fds: Sequence[int]
+    ) -> dict[str, Any]:
+        """`Workers.ask`."""
+        self.asked += 1
+        try:
+            return await self._ask(request, progress, what, fds)
+        finally:
+            self.asked -= 1
+
+    async def _ask(
         self, request: Mapping[str, Any], progress: Callable[[int], None], what: str, fds: Sequence[int]
     ) -> dict[str, Any]:
         answer: dict[str, Any] = {}
