@@ -17,8 +17,9 @@ import pytest
 
 from pyd_engine.layers.apply import LayerApplier
 from pyd_engine.layers.below import NeedsLower
+from pyd_engine.layers.settling import LeftOpen
 from pyd_engine.layers.streams import StreamError, decompressed
-from pyd_engine.layers.tar import Limits, TarError, TarReader
+from pyd_engine.layers.tar import Limits, Member, TarError, TarReader
 
 pytestmark = [
     pytest.mark.root,
@@ -439,6 +440,9 @@ def test_an_entry_for_the_root_is_left_open(room: Room) -> None:
         "uid": 5, "gid": 6, "mode": 0o1750, "mtime_ns": 7_000_000_000, "xattrs": {"user.x": "\udcff"},
     }  # fmt: skip
     assert room.left_open(file(b"b"))["root"] is None
+    much = {b"user.%d" % number: bytes(60 << 10) for number in range(5)}  # more than most file systems take
+    with pytest.raises(NeedsLower):
+        LeftOpen(root=Member(b".", "dir", 0, 0o755, 0, 0, 0, b"", 0, 0, much)).said()
 
 
 def test_default_acl_is_not_inherited(room: Room) -> None:

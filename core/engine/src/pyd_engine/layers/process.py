@@ -105,11 +105,12 @@ class _Worker:
         errors = self._errors.fileno()
         before = os.fstat(errors).st_size
         ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE)
-        try:
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE)
             with contextlib.suppress(ConnectionError):  # how it ended is told below
-                with theirs:
-                    socket.send_fds(self._channel, [b"?"], [theirs.fileno()])
+                socket.send_fds(self._channel, [b"?"], [theirs.fileno()])
+        try:
+            with contextlib.suppress(ConnectionError):
                 line = json.dumps(request).encode() + b"\n"
                 sent = socket.send_fds(ours, [line], list(fds)) if fds else 0
                 writer.write(line[sent:])

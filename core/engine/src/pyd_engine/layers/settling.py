@@ -23,7 +23,7 @@ __all__ = ["LeftOpen", "settle", "settle_root"]
 _PLAIN = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_SYMLINKS
 _OPEN = os.O_RDONLY | os.O_DIRECTORY
 _MOST = 256 << 10
-"""Bytes of names; a layer that asks for more is one that names no directory, and is applied to the union."""
+"""Bytes of names and attributes that are told; a layer that leaves more open is applied to the union."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,12 @@ class LeftOpen:
 
     def said(self) -> dict[str, Any]:
         """As JSON has it. NeedsLower when it is too much to be told."""
-        if sum(map(len, self.directories)) > _MOST:
-            raise NeedsLower(f"{len(self.directories)} directories have no entry of their own")
         top = self.root
+        attributes = top.xattrs.items() if top else ()
+        if sum(map(len, self.directories)) + sum(len(key) + len(value) for key, value in attributes) > _MOST:
+            raise NeedsLower(
+                f"{len(self.directories)} directories have no entry of their own, or the root has too much in its"
+            )
         return {
             "directories": [_text(path) for path in self.directories],
             "root": top and {
