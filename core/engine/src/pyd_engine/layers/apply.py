@@ -22,7 +22,7 @@ from pyd_engine.layers import kernel
 from pyd_engine.layers.below import DEFAULT_ACL, OVERLAY_OPAQUE, OVERLAYS_OWN, NeedsLower
 from pyd_engine.layers.parents import RESOLVE, Parents
 from pyd_engine.layers.removal import remove_tree
-from pyd_engine.layers.settling import LeftOpen
+from pyd_engine.layers.settling import LeftOpen, Unnamed
 from pyd_engine.layers.tar import Limits, Member, TarError, TarReader, shown, split_name
 
 __all__ = ["Applied", "LayerApplier"]
@@ -69,8 +69,7 @@ class LayerApplier:
         self._above_made: set[bytes] = set()
         self._track = lower and not overlay
         self._over = lower and overlay
-        self._unnamed: dict[bytes, int] = {}  # directories without an entry of their own (yet), and their inode numbers
-        self._named: set[int] = set()
+        self._unnamed = Unnamed(root)
         self._top: Member | None = None
         self._times: dict[bytes, int] = {}
         self._acls: dict[bytes, bytes] = {}
@@ -94,7 +93,7 @@ class LayerApplier:
 
     def left_open(self) -> LeftOpen:
         """After `apply`: what is to be settled once the layers below are there."""
-        return LeftOpen([path for path, inode in self._unnamed.items() if self._is_unnamed(path, inode)], self._top)
+        return LeftOpen(self._unnamed.left(), self._top)
 
     # --- entries -------------------------------------------------------------------------------------------------
 
@@ -177,7 +176,7 @@ class LayerApplier:
             if hidden:  # the whiteout came first: without this the directory below would shine through
                 os.setxattr(fd, OVERLAY_OPAQUE, b"y")
             if self._over:
-                self._named.add(os.fstat(fd).st_ino)
+                self._unnamed.named(fd)
             self._directory_metadata(fd, b"/".join(parts), member)
         finally:
             os.close(fd)
@@ -347,7 +346,7 @@ class LayerApplier:
                 return self._parents.get(path)
             except FileNotFoundError:
                 if self._over:
-                    return self._parents.make_over(path, self._unnamed_made)
+                    return self._parents.make_over(path, self._unnamed.made)
                 return self._parents.make(path)
         except FileExistsError:
             raise TarError(f"entry {shown(member.name)}: a parent is a symbolic link to nothing") from None
@@ -356,26 +355,6 @@ class LayerApplier:
                 raise
             reason = os.strerror(error.errno).lower()
             raise TarError(f"entry {shown(member.name)}: its parent directory: {reason}") from error
-
-    def _unnamed_made(self, path: bytes, fd: int) -> None:
-        inode = os.fstat(fd).st_ino
-        self._unnamed[path] = inode
-        self._named.discard(inode)  # the number of one that is gone
-
-    def _is_unnamed(self, path: bytes, inode: int) -> bool:
-        """Whether the directory that was made for want of an entry is still there, and none has come for it."""
-        if inode in self._named:
-            return False
-        try:
-            fd = kernel.openat2(self._root, path, os.O_PATH | os.O_DIRECTORY, RESOLVE | kernel.RESOLVE_NO_SYMLINKS)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return False
-            raise
-        try:
-            return os.fstat(fd).st_ino == inode
-        finally:
-            os.close(fd)
 
     # --- removal and the end -------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from pyd_engine.layers import kernel
 from pyd_engine.layers.below import DEFAULT_ACL, OVERLAYS_OWN, Below, NeedsLower, is_opaque
 from pyd_engine.layers.tar import Member
 
-__all__ = ["LeftOpen", "settle", "settle_root"]
+__all__ = ["LeftOpen", "Unnamed", "settle", "settle_root"]
 
 _PLAIN = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_SYMLINKS
 _OPEN = os.O_RDONLY | os.O_DIRECTORY
@@ -48,6 +48,43 @@ class LeftOpen:
                 "xattrs": {_text(key): _text(value) for key, value in top.xattrs.items()},
             },
         }  # fmt: skip
+
+
+class Unnamed:
+    """Directories of the layer in *root* that were made for want of an entry, known by their inodes: paths may lead through
+    links, and what has a path may be replaced."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._made: dict[bytes, int] = {}
+        self._named: set[int] = set()
+
+    def made(self, path: bytes, fd: int) -> None:
+        """One was made."""
+        inode = os.fstat(fd).st_ino
+        self._made.pop(path, None)  # it comes last: the one it is in may be new, too
+        self._made[path] = inode
+        self._named.discard(inode)  # the number of one that is gone
+
+    def named(self, fd: int) -> None:
+        """A directory has an entry: it may be one of them."""
+        self._named.add(os.fstat(fd).st_ino)
+
+    def left(self) -> list[bytes]:
+        """Those that are still there and got no entry, each after the one it is in."""
+        return [path for path, inode in self._made.items() if inode not in self._named and self._is(path, inode)]
+
+    def _is(self, path: bytes, inode: int) -> bool:
+        try:
+            fd = kernel.openat2(self._root, path, os.O_PATH | os.O_DIRECTORY, _PLAIN)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
+            raise
+        try:
+            return os.fstat(fd).st_ino == inode
+        finally:
+            os.close(fd)
 
 
 def settle(root: int, below: Below, directories: Sequence[str]) -> int:
