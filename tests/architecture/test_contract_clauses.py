@@ -19,6 +19,7 @@ KIT = ROOT / "tests" / "conformance" / "src"
 PREFIXES = {
     "StorageDriver": "STO",
     "LayerTargets": "STO",
+    "Rebasing": "STO",
     "DiffSource": "STO",
     "Releasing": "STO",
     "Reclaiming": "STO",

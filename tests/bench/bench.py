@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """pyd beside an installed dockerd, in the same minute on the same machine: medians, and by how much one is better.
 
-  bench.py [-n 15] [--many 20] [--only run-bridge,exec] [--engine pydd,dockerd] [--json FILE]
+  bench.py [-n 15] [--many 20] [--only run-bridge,exec] [--engine pydd,dockerd] [--archive FILE] [--json FILE]
 
 Samples are taken in turn, one of each engine, so that a busy moment of the machine meets both. An engine that is not
 installed is left out and said so; `--engine dockerd,dockerd` measures the noise.
@@ -23,16 +23,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests" / "bench")]
 
 from engines import ENGINES, Engine, Missing  # noqa: E402 - needs the path set above
-from scenarios import FIGURES, Sample, close_quietly, scenarios  # noqa: E402
+from scenarios import FIGURES, Sample, Scenario, close_quietly, scenarios  # noqa: E402
 
 Results = dict[str, dict[str, list[float]]]
 
 
-def measure(engines: list[Engine], wanted: list[str], number: int, many: int) -> tuple[Results, list[str]]:
+def measure(
+    engines: list[Engine], wanted: list[str], number: int, available: dict[str, tuple[Scenario, float]]
+) -> tuple[Results, list[str]]:
     """All samples by figure and engine, and what failed."""
     results: Results = {}
     failures: list[str] = []
-    for name, (scenario, share) in scenarios(many).items():
+    for name, (scenario, share) in available.items():
         if wanted and name not in wanted:
             continue
         begun = time.monotonic()
@@ -44,6 +46,8 @@ def measure(engines: list[Engine], wanted: list[str], number: int, many: int) ->
                 open_[engine.name] = context.__enter__()
                 contexts.append(context)
                 open_[engine.name]()  # the first one warms up and does not count
+            except Missing as why:
+                sys.stderr.write(f"bench: {name} is left out: {why}\n")
             except Exception as error:
                 open_.pop(engine.name, None)
                 failures.append(f"{name} on {engine.name}: {type(error).__name__}: {error}")
@@ -89,10 +93,12 @@ def main() -> int:
     parser.add_argument("--many", type=int, default=20, help="containers at once")
     parser.add_argument("--only", default="", help=f"comma list of {', '.join(scenarios(1))}")
     parser.add_argument("--engine", default="pydd,dockerd", help="comma list of pydd, dockerd; one may come twice")
+    parser.add_argument("--archive", type=Path, help="an image as docker save writes it, for the scenario load-archive")
     parser.add_argument("--json", type=Path, help="write all samples and the machine's description to this file")
     given = parser.parse_args()
     wanted = [name for name in given.only.split(",") if name]
-    if unknown := set(wanted) - scenarios(1).keys():
+    available = scenarios(given.many, given.archive)
+    if unknown := set(wanted) - available.keys():
         parser.error(f"unknown scenario: {', '.join(sorted(unknown))}")
     if unknown := set(given.engine.split(",")) - ENGINES.keys():
         parser.error(f"unknown engine: {', '.join(sorted(unknown))}")
@@ -110,7 +116,7 @@ def main() -> int:
                 sys.stderr.write(f"bench: {kind} is left out: {why}\n")
         if not engines:
             return 1
-        results, failures = measure(engines, wanted, given.n, given.many)
+        results, failures = measure(engines, wanted, given.n, available)
         versions = {engine.name: engine.api.json("GET", "/version")["Version"] for engine in engines}
     finally:
         for engine in engines:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from busybox_image import ARCHITECTURES, static_busybox
+from distribution import root_archive
 from engines import IDLE, IMAGE, Engine, docker_program
 from unix_http import Connection
 
@@ -33,6 +34,7 @@ LINES, LINE = 300_000, "0123456789" * 10
 IMPORT_MB, IMPORT_FILES = 100, 2000
 LOAD_MB, LOAD_FILES = 200, 4000
 COPY_MB, COPY_FILES = 100, 1000
+_LOADED = "bench/load:x"
 
 FIGURES: dict[str, tuple[str, bool]] = {  # unit, whether less is better
     "run on bridge": ("ms", True),
@@ -52,6 +54,8 @@ FIGURES: dict[str, tuple[str, bool]] = {  # unit, whether less is better
     "image import": ("MB/s", False),
     "image load": ("MB/s", False),
     "image load, many layers": ("MB/s", False),
+    "image load, distribution": ("ms", True),
+    "image load, archive": ("ms", True),
     "run on 1 layer": ("ms", True),
     "run on 30 layers": ("ms", True),
     "copy in": ("MB/s", False),
@@ -276,14 +280,54 @@ def load(figure: str, layers: int) -> Scenario:
             _tar({f"data/l{part}/d{number % 97}/f{number}": os.urandom(each) for number in range(share)})
             for part in range(layers)
         ]
-        body = _archive("bench/load:x", parts, ["true"])
+        body = _archive(_LOADED, parts, ["true"])
 
         def sample() -> dict[str, float]:
             begun = time.perf_counter()
             engine.api.call("POST", "/images/load?quiet=1", body, {"Content-Type": "application/x-tar"})
             spent = time.perf_counter() - begun
-            engine.api.call("DELETE", "/images/bench/load:x?force=1")
+            engine.api.call("DELETE", f"/images/{_LOADED}?force=1")
             return {figure: LOAD_MB / spent}
+
+        yield sample
+
+    return scenario
+
+
+@contextmanager
+def load_distribution(engine: Engine) -> Iterator[Sample]:
+    """``docker load`` of a Debian, in one layer, which is how distributions come."""
+    body = _archive(_LOADED, [root_archive()], ["true"])
+
+    def sample() -> dict[str, float]:
+        begun = time.perf_counter()
+        engine.api.call("POST", "/images/load?quiet=1", body, {"Content-Type": "application/x-tar"})
+        spent = _ms(begun)
+        engine.api.call("DELETE", f"/images/{_LOADED}?force=1")
+        return {"image load, distribution": spent}
+
+    yield sample
+
+
+def load_file(path: Path) -> Scenario:
+    """``docker load`` of an archive that ``docker save`` wrote."""
+
+    @contextmanager
+    def scenario(engine: Engine) -> Iterator[Sample]:
+        body = path.read_bytes()
+
+        def names() -> set[str]:
+            found = engine.api.json("GET", "/images/json")
+            return {name for image in found for name in image["RepoTags"] or [image["Id"]]}
+
+        def sample() -> dict[str, float]:
+            before = names()
+            begun = time.perf_counter()
+            engine.api.call("POST", "/images/load?quiet=1", body, {"Content-Type": "application/x-tar"})
+            spent = _ms(begun)
+            for name in names() - before:
+                engine.api.call("DELETE", f"/images/{name}?force=1")
+            return {"image load, archive": spent}
 
         yield sample
 
@@ -415,8 +459,8 @@ def ping(engine: Engine) -> Iterator[Sample]:
     yield sample
 
 
-def scenarios(count: int) -> dict[str, tuple[Scenario, float]]:
-    """Name to scenario and the share of ``-n`` samples that it takes; *count* containers in `many`."""
+def scenarios(count: int, archive: Path | None = None) -> dict[str, tuple[Scenario, float]]:
+    """Name to scenario and the share of ``-n`` samples that it takes; *count* containers in `many`, *archive* to be loaded."""
     run = ["run", "--rm", IMAGE, "true"]
     return {
         "idle": (idle, 0.1),
@@ -432,6 +476,8 @@ def scenarios(count: int) -> dict[str, tuple[Scenario, float]]:
         "import": (image_import, 0.2),
         "load": (load("image load", 1), 0.2),
         "load-layers": (load("image load, many layers", 10), 0.2),
+        "load-distribution": (load_distribution, 0.2),
+        **({"load-archive": (load_file(archive), 0.2)} if archive else {}),
         "depth": (depth, 1),
         "copy": (copy, 0.3),
         "ping": (ping, 0.3),

@@ -16,10 +16,10 @@ import tarfile
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -42,6 +42,7 @@ from pyd_engine.images.records import ImageRecords
 from pyd_engine.images.reference import parse
 from pyd_engine.images.registry import Registries
 from pyd_engine.images.transport import RegistryConfig
+from pyd_engine.layers.agreements import Arrival, LayerDescriptor, LayerProgress
 from pyd_engine.layers.service import Layers
 from pyd_engine.store.content import Content
 from pyd_engine.store.database import Database
@@ -979,3 +980,58 @@ def test_wrong_size_of_a_blob_that_is_here(tmp_path: Path) -> None:
     stub.manifest = json.dumps(document).encode()
     _, error = attempt(tmp_path, stub)
     assert f"has {len(stub.layer)} bytes, not {len(stub.layer) + 1}" in str(error)
+
+
+class Arrivals:
+    """Instead of layers: notes which blob arrives when, and calls all complete when all have come."""
+
+    def __init__(self) -> None:
+        self.came: list[str] = []
+        self.news = asyncio.Event()
+
+    def hold(self, _layers: Sequence[LayerDescriptor]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def present(self, _driver: str, _chain: str) -> bool:
+        return False
+
+    async def ensure(
+        self, _driver: str, layers: Sequence[LayerDescriptor], progress: LayerProgress, arrival: Arrival
+    ) -> None:
+        async def one(layer: LayerDescriptor) -> None:
+            await arrival(layer)
+            self.came.append(layer.digest)
+            self.news.set()
+
+        await asyncio.gather(*map(one, layers))
+        for layer in layers:
+            progress(layer, "complete", layer.size, layer.size)
+
+
+def test_layers_are_unpacked_as_they_arrive(tmp_path: Path) -> None:
+    stub = Stub()
+    other = gzip.compress(layer_tar("other", b"x" * 5000))
+    stub.config = json.dumps(
+        {"os": "linux", "rootfs": {"diff_ids": [stub.diff_id, sha(gzip.decompress(other))]}}
+    ).encode()
+    stub.manifest = stub.document(stub.config, [stub.layer, other])
+    stub.blobs.update({sha(stub.config): stub.config, sha(other): other})
+
+    async def run() -> tuple[Host, list[str]]:
+        async with stub.serving():
+            host, layers = Host(tmp_path), Arrivals()
+            host.puller = Puller(host.content, host.records, host.registries, cast("Layers", layers), driver="s")
+
+            async def before(request: web.Request) -> web.StreamResponse:
+                if request.path.endswith(sha(stub.layer)):
+                    await layers.news.wait()  # the lowest comes last
+                raise LookupError
+
+            stub.before = before
+            await host.pull(f"{stub.address}/x", platform=Platform("linux", "amd64"))
+            return host, layers.came
+
+    host, came = asyncio.run(run())
+    assert came == [sha(other), sha(stub.layer)]
+    done = [record["id"] for record in host.seen if record["status"] == "Pull complete"]
+    assert done == [sha(data)[7:19] for data in (stub.layer, other)]

@@ -11,13 +11,15 @@ import tarfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pyd_engine.layers.apply import LayerApplier
 from pyd_engine.layers.below import NeedsLower
+from pyd_engine.layers.settling import LeftOpen
 from pyd_engine.layers.streams import StreamError, decompressed
-from pyd_engine.layers.tar import Limits, TarError, TarReader
+from pyd_engine.layers.tar import Limits, Member, TarError, TarReader
 
 pytestmark = [
     pytest.mark.root,
@@ -126,10 +128,17 @@ class Room:
         try:
             # odd chunks, so that every field crosses a border in some test
             chunks = iter([data[i : i + 700] for i in range(0, len(data), 700)])
-            LayerApplier(fd, overlay=overlay, lower=lower, limits=limits).apply(TarReader(chunks, limits))
+            applier = LayerApplier(fd, overlay=overlay, lower=lower, limits=limits)
+            applier.apply(TarReader(chunks, limits))
+            self.said = applier.left_open().said() if overlay else {}
         finally:
             os.umask(mask)
             os.close(fd)
+
+    def left_open(self, *entries: Entry) -> dict[str, Any]:
+        """What a layer over others leaves open."""
+        self.apply(*entries, overlay=True, lower=True)
+        return self.said
 
     def names(self) -> set[str]:
         return {name for name in snapshot(self.root) if name != "." and not name.endswith("/.")}
@@ -387,12 +396,53 @@ def test_whiteouts_in_overlay_dialect(room: Room) -> None:
 
 @pytest.mark.parametrize(
     "entries",
-    [[file(b"etc/passwd", b"x")], [hardlink(b"a", b"bin/sh")], [file(b"etc/.wh.passwd")], [file(b".wh..wh..opq")]],
-    ids=["parent", "hard link", "whiteout's parent", "opaque root"],
+    [
+        [hardlink(b"a", b"bin/sh")],
+        [file(b".wh..wh..opq")],
+        [symlink(b"lib", b"usr/lib"), file(b"lib/new")],
+        [file(b"%d/" % number + b"x" * 90 + b"/f") for number in range(2800)],
+    ],
+    ids=["hard link", "opaque root", "parent behind a link", "too many parents"],
 )
 def test_overlay_dialect_asks_for_the_union(room: Room, entries: list[bytes]) -> None:
     with pytest.raises(NeedsLower):
-        room.apply(*entries, overlay=True, lower=True)
+        room.left_open(*entries)
+
+
+@pytest.mark.parametrize(
+    ("entries", "directories"),
+    [
+        ([file(b"etc/new/passwd", b"x"), file(b"etc/group")], [b"etc", b"etc/new"]),
+        ([file(b"etc/.wh.passwd")], [b"etc"]),
+        ([file(b"a/b/c"), directory(b"a/b")], [b"a"]),
+        ([file(b"a/b/c"), file(b"a/b")], [b"a"]),
+        ([file(b"a/b/c"), file(b"a/b"), directory(b"a/b"), directory(b"a")], []),
+        ([file(b"a/b/c"), symlink(b"a", b"d"), file(b"d/e")], [b"d"]),
+        ([file(b"a/b/c"), symlink(b"l", b"a/b"), directory(b"l/"), symlink(b"m", b"a"), directory(b"m/b")], [b"a"]),
+    ],
+    ids=[
+        "parents",
+        "whiteout's parent",
+        "named later",
+        "replaced",
+        "replaced and named",
+        "by a link",
+        "by another way",
+    ],
+)
+def test_what_an_overlay_layer_leaves_open(room: Room, entries: list[bytes], directories: list[bytes]) -> None:
+    assert room.left_open(*entries)["directories"] == [os.fsdecode(path) for path in directories]
+
+
+def test_an_entry_for_the_root_is_left_open(room: Room) -> None:
+    top = pax((b"SCHILY.xattr.user.x", b"\xff")) + directory(b"./", mode=0o1750, uid=5, gid=6, mtime=7)
+    assert room.left_open(top, file(b"a"))["root"] == {
+        "uid": 5, "gid": 6, "mode": 0o1750, "mtime_ns": 7_000_000_000, "xattrs": {"user.x": "\udcff"},
+    }  # fmt: skip
+    assert room.left_open(file(b"b"))["root"] is None
+    much = {b"user.%d" % number: bytes(60 << 10) for number in range(5)}  # more than most file systems take
+    with pytest.raises(NeedsLower):
+        LeftOpen(root=Member(b".", "dir", 0, 0o755, 0, 0, 0, b"", 0, 0, much)).said()
 
 
 def test_default_acl_is_not_inherited(room: Room) -> None:

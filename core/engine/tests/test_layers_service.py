@@ -34,11 +34,13 @@ pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="ne
 
 
 class Shelf:
-    """A storage driver for these tests: one directory per entry. *mode* is copy (unions), overlay (targets), or mounts."""
+    """A storage driver for these tests: one directory per entry. *mode* is copy (unions), overlay (targets), rebase (targets,
+    parents afterwards), or mounts."""
 
     def __init__(self, root: Path, mode: str) -> None:
         self.root, self.mode = root, mode
-        self.capabilities = frozenset({"layer-targets"} if mode != "mounts" else set())
+        words = {"mounts": set[str](), "rebase": {"layer-targets", "rebase"}}
+        self.capabilities = frozenset(words.get(mode, {"layer-targets"}))
         self.entries: dict[str, Snapshot] = {}
         self.prepared = 0
         self.lock = threading.Lock()
@@ -85,6 +87,18 @@ class Shelf:
 
     def storage_layer_target(self, *, key: str) -> LayerTarget:
         return LayerTarget(self.place(key), Whiteouts.PLAIN if self.mode == "copy" else Whiteouts.OVERLAY)
+
+    def storage_rebase(self, *, key: str, parent: str) -> None:
+        with self.lock:
+            assert self.entries[key] == Snapshot(key, Kind.ACTIVE, None)
+            if parent not in self.entries:
+                raise NotFound(parent)
+            assert self.entries[parent].kind is Kind.COMMITTED
+            above = self.place(parent).stat()
+            os.chown(self.place(key), above.st_uid, above.st_gid)
+            os.chmod(self.place(key), above.st_mode & 0o7777)
+            os.utime(self.place(key), ns=(above.st_atime_ns, above.st_mtime_ns))
+            self.entries[key] = Snapshot(key, Kind.ACTIVE, parent)
 
     def storage_commit(self, *, name: str, key: str) -> Snapshot:
         with self.lock:
@@ -186,7 +200,7 @@ class Rig:
         return LayerDescriptor(digest, diff_id, "", self.content.size(digest))
 
 
-@pytest.fixture(params=["copy", "overlay", "mounts"])
+@pytest.fixture(params=["copy", "overlay", "rebase", "mounts"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     # overlay's upper must not itself be overlay: tmpfs is always fit
     root = Path(tempfile.mkdtemp(prefix="pyd-layers-", dir="/dev/shm"))
@@ -299,7 +313,7 @@ def test_parents_without_an_entry_are_as_they_are_below(rig: Rig, caplog: pytest
     place = rig.shelf.place(top)
     assert os.getxattr(place / "own" / "deep", "trusted.x") == b"y"
     assert os.getxattr(place / "acl", "system.posix_acl_default") == ACL
-    if rig.shelf.mode == "overlay":
+    if rig.shelf.mode in {"overlay", "rebase"}:
         assert [(place / name).stat().st_mtime for name in ("own", "own/deep")] == [1000, 2000]
 
 
@@ -307,7 +321,7 @@ def test_parents_behind_a_link_need_the_union(rig: Rig, caplog: pytest.LogCaptur
     caplog.set_level("INFO")
     top = asyncio.run(rig.layers().ensure("s", [rig.layer(BASE), rig.layer(raw(("lib/new", {}, b"")))]))
     assert top
-    assert ("applied to the union" in caplog.text) is (rig.shelf.mode == "overlay")
+    assert ("applied to the union" in caplog.text) is (rig.shelf.mode in {"overlay", "rebase"})
     assert {"usr/lib/new f", "lib l"} <= set(rig.shelf.look(top, rig.tmp, "%P %y"))
 
 
@@ -332,7 +346,7 @@ def test_workers_go_with_the_last_that_keeps_them(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_worker_that_is_killed_is_told_of_and_not_used_again(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_is_told_of_and_the_next_works(tmp_path: Path) -> None:
     rig = Rig(tmp_path, "copy")
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -342,7 +356,7 @@ def test_a_worker_that_is_killed_is_told_of_and_not_used_again(tmp_path: Path) -
         async with workers.kept():
             blob = os.open(fifo, os.O_RDWR)  # nobody writes: the work never ends
             request = {"digest": "sha256:" + "0" * 64, "diff_id": "", "target": str(tmp_path), "mounts": [], "lower": False,
-                       "overlay": False, "below": None, "limits": asdict(Limits())}  # fmt: skip
+                       "overlay": False, "limits": asdict(Limits())}  # fmt: skip
             work = asyncio.create_task(workers.ask(request, lambda _: None, "unpack", (blob,)))
             family = Path(f"/proc/self/task/{os.getpid()}/children")
             while not (mine := family.read_text().split()):
@@ -354,7 +368,8 @@ def test_a_worker_that_is_killed_is_told_of_and_not_used_again(tmp_path: Path) -
             with pytest.raises(Unavailable, match="unpack: its worker was killed by signal 9; memory may have run out"):
                 await work
             os.close(blob)
-            assert not family.read_text().split()
+            assert family.read_text().split() == mine
+            assert not forked.read_text().split()
             assert (await workers.ask({"skeleton": True, "target": str(tmp_path), "mounts": []}, lambda _: None, ""))[
                 "done"
             ]
@@ -527,3 +542,123 @@ def test_equals_umoci(tmp_path: Path) -> None:
     for name, kind in _tree(ours).items():
         assert (ours / name).lstat().st_mode == (theirs / name).lstat().st_mode
         assert kind == "d" or (ours / name).read_bytes() == (theirs / name).read_bytes()
+
+
+# --- beside one another -------------------------------------------------------------------------------------------------
+
+
+def test_layers_are_written_before_those_below_them_are_here(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "rebase")
+    stack = [rig.layer(tar("a/", "a/one")), rig.layer(tar("a/two")), rig.layer(tar("b", "a/.wh.one"))]
+    seen: list[tuple[str, str]] = []
+
+    async def run() -> str | None:
+        layers, here = rig.layers(workers=2), asyncio.Event()
+
+        async def arrival(layer: LayerDescriptor) -> None:
+            if layer is stack[0]:
+                await here.wait()
+
+        told = lambda layer, state, done, total: seen.append((layer.digest, state))  # noqa: E731
+        work = asyncio.create_task(layers.ensure("s", stack, told, arrival))
+        while len([path for path in rig.shelf.root.rglob("*") if path.name in {"two", ".wh.one", "b"}]) < 2:
+            await asyncio.sleep(0.01)
+        assert not any(entry.kind is Kind.COMMITTED for entry in rig.shelf.entries.values())
+        here.set()
+        return await work
+
+    top = asyncio.run(run())
+    assert top
+    assert rig.shelf.look(top, tmp_path, "%P") == ["", "a", "a/two", "b"]
+    assert [digest for digest, state in seen if state == "complete"] == [layer.digest for layer in stack]
+    assert rig.shelf.prepared == 3
+    assert {entry.kind for entry in rig.shelf.entries.values()} == {Kind.COMMITTED}
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_layer_that_is_at_fault_ends_the_others(tmp_path: Path, broken: int) -> None:
+    rig = Rig(tmp_path, "rebase")
+    parts = [tar("a"), tar("b"), tar("big", data=BIG)]
+    parts[broken] = tar("../x")
+    stack = [rig.layer(part) for part in parts]
+    with pytest.raises(LayerError, match=r"'\.\.' in the name"):
+        asyncio.run(rig.layers(workers=2).ensure("s", stack))
+    assert {entry.kind for entry in rig.shelf.entries.values()} <= {Kind.COMMITTED}
+    assert len(rig.shelf.entries) <= broken
+
+
+def test_a_caller_that_goes_leaves_the_work_to_the_other(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, "rebase")
+    stack = [rig.layer(tar("a")), rig.layer(tar("b")), rig.layer(tar("c"))]
+
+    async def run() -> None:
+        layers = rig.layers(workers=2)
+
+        async def arrival(layer: LayerDescriptor) -> None:
+            if layer is stack[0]:
+                await asyncio.Event().wait()  # never
+
+        first = asyncio.create_task(layers.ensure("s", stack, None, arrival))
+        while len(rig.shelf.entries) < 2:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(layers.ensure("s", stack))
+        while layers.waiting("s", stack) < 2:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await second == chain_ids([layer.diff_id for layer in stack])[-1]
+
+    asyncio.run(run())
+    assert rig.shelf.prepared == 3
+    assert len(rig.shelf.entries) == 3
+
+
+@pytest.mark.parametrize("mode", ["copy", "rebase"])
+def test_the_root_directory_is_what_the_last_that_names_it_says(tmp_path: Path, mode: str) -> None:
+    rig = Rig(tmp_path, mode)
+    top = raw(
+        ("./", {"mode": 0o1711, "uid": 5, "mtime": 7, "pax_headers": {"SCHILY.xattr.user.x": "y"}}, b""), ("b", {}, b"")
+    )
+    stack = [rig.layer(tar("a")), rig.layer(top), rig.layer(tar("c"))]
+    last = asyncio.run(rig.layers().ensure("s", stack))
+    assert last
+    middle = rig.shelf.place(chain_ids([layer.diff_id for layer in stack])[1])
+    assert os.getxattr(middle, "user.x") == b"y"
+    assert middle.stat().st_mtime == 7
+    assert rig.shelf.look(last, tmp_path, "%P %m %U") == [" 1711 5", "a 644 0", "b 644 0", "c 644 0"]
+
+
+def test_one_process_of_several_is_ended_alone(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    family = Path(f"/proc/self/task/{os.getpid()}/children")
+
+    async def run() -> None:
+        workers = Workers()
+        async with workers.kept():
+            blob = os.open(fifo, os.O_RDWR)  # nobody writes: the work never ends
+            request = {"digest": "sha256:" + "0" * 64, "diff_id": "", "target": str(tmp_path), "mounts": [], "lower": False,
+                       "overlay": False, "limits": asdict(Limits())}  # fmt: skip
+            works = [asyncio.create_task(workers.ask(request, lambda _: None, "unpack", (blob,))) for _ in range(3)]
+            while not (mine := family.read_text().split()):
+                await asyncio.sleep(0.01)
+            forked = Path(f"/proc/{mine[0]}/task/{mine[0]}/children")
+            while len(forked.read_text().split()) < 3:
+                await asyncio.sleep(0.01)
+            works[1].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await works[1]
+            assert len(forked.read_text().split()) == 2
+            assert not works[0].done()
+            assert not works[2].done()
+            os.kill(int(mine[0]), signal.SIGKILL)  # and all of it
+            for each in (works[0], works[2]):
+                with pytest.raises(Unavailable, match="killed by signal 9"):
+                    await each
+            os.close(blob)
+            request = {"skeleton": True, "target": str(tmp_path), "mounts": []}
+            assert "done" in await workers.ask(request, lambda _: None, "")
+        assert not family.read_text().split()
+
+    asyncio.run(run())

@@ -9,7 +9,7 @@ from pyd_contracts.isolation import INIT, IsolationBackend, Runtimes
 from pyd_contracts.log import LogDriver, LogFiles
 from pyd_contracts.markers import hookimpl, hookspec, settings
 from pyd_contracts.network import NetworkDriver, NetworkRules
-from pyd_contracts.storage import DiffSource, LayerTargets, Reclaiming, Releasing, StorageDriver
+from pyd_contracts.storage import DiffSource, LayerTargets, Rebasing, Reclaiming, Releasing, StorageDriver
 from pyd_contracts.volume import VolumeDriver
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "LogFiles",
     "NetworkDriver",
     "NetworkRules",
+    "Rebasing",
     "Reclaiming",
     "Releasing",
     "Runtimes",
@@ -40,6 +41,7 @@ __all__ = [
 CONTRACTS: tuple[type[object], ...] = (
     StorageDriver,
     LayerTargets,
+    Rebasing,
     DiffSource,
     Releasing,
     Reclaiming,

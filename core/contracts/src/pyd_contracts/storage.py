@@ -8,7 +8,16 @@ from typing import Protocol
 from pyd_contracts.markers import hookspec
 from pyd_contracts.values import LayerTarget, Mount, Snapshot, TreeChange, Usage
 
-__all__ = ["CAPABILITIES", "GROUP", "DiffSource", "LayerTargets", "Reclaiming", "Releasing", "StorageDriver"]
+__all__ = [
+    "CAPABILITIES",
+    "GROUP",
+    "DiffSource",
+    "LayerTargets",
+    "Rebasing",
+    "Reclaiming",
+    "Releasing",
+    "StorageDriver",
+]
 
 GROUP = "pyd.storage.v1"
 
@@ -44,6 +53,7 @@ class StorageDriver(Protocol):
 
     ==================  ======================================================================================
     ``layer-targets``   LayerTargets: layers are written straight into a directory
+    ``rebase``          Rebasing: a layer is written before what it lies over is there; with ``layer-targets``
     ``native-diff``     DiffSource: what differs from the parent is known without reading both trees
     ``release``         Releasing: what mounts hold while they are not mounted can be let go
     ``shrink``          Reclaiming: space that nothing uses any more can be given back
@@ -146,6 +156,30 @@ class LayerTargets(Protocol):
         """
 
 
+class Rebasing(Protocol):
+    """Optional: a layer can be written before what it will lie over is there (capability ``rebase``, with ``layer-targets``).
+
+    ::
+
+        prepare(key, None) ── layer_target(key) ── rebase(key, parent) ── commit(name, key)
+
+    So layers of an image are written at once, in any order, and committed from the lowest up.
+    """
+
+    @hookspec(firstresult=True)
+    def storage_rebase(self, key: str, parent: str) -> None:
+        """Put an active snapshot that was prepared without a parent over one. Nobody has it mounted.
+
+        STO-80  Afterwards it is as if *key* had been prepared on *parent* and its layer target written then, removals in the
+                dialect that the target's answer named included; also after reopen.
+        STO-81  The root directory has the parent's owner, mode, attributes and times, whatever was written: what the layer says
+                of it is written once more.
+        STO-82  A second time over the same *parent* changes nothing.
+        STO-83  NotFound when there is no *key* or no *parent*; InvalidArgument when *parent* is not committed;
+                FailedPrecondition when *key* is not active or has another parent.
+        """
+
+
 class DiffSource(Protocol):
     """Optional: the driver knows what differs between an entry and its parent (capability ``native-diff``).
 
@@ -194,6 +228,7 @@ class Reclaiming(Protocol):
 
 CAPABILITIES: Mapping[str, type[object] | None] = {
     "layer-targets": LayerTargets,
+    "rebase": Rebasing,
     "native-diff": DiffSource,
     "release": Releasing,
     "shrink": Reclaiming,

@@ -16,13 +16,9 @@ switch from active to committed is one rename of a new link over the old one.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import itertools
 import logging
 import os
-import secrets
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +27,11 @@ from pyd_contracts.errors import Conflict
 from pyd_contracts.values import Kind, Snapshot
 from pyd_snapshots.errors import translated
 from pyd_snapshots.names import Names
-from pyd_snapshots.removal import FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, mount_below, remove_tree
+from pyd_snapshots.places import Places
+from pyd_snapshots.removal import mount_below, remove_tree
 from pyd_snapshots.trees import DIRECTORY, opened
 
 __all__ = ["Catalog", "Entry", "number_of"]
-
-_FS_TOPDIR_FL = 0x20000  # linux/fs.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class Catalog(Names[Entry]):
             for each in ("new", "trash"):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(f"{self._root}/{each}", 0o700)
-            _spread(f"{self._root}/new")
+            self._places = Places(f"{self._root}/new")
             self._numbers = itertools.count(self._read_all() + 1)
             self._sweep("new")
             self._sweep("trash")
@@ -90,13 +85,26 @@ class Catalog(Names[Entry]):
 
         def write(entry: Entry) -> Entry:
             snapshot = Snapshot(name, Kind.COMMITTED, entry.snapshot.parent)
-            link = f"{self._root}/new/{next(self._numbers)}"
-            os.symlink(_record(snapshot), link)
-            os.rename(link, f"{entry.path}/meta")
+            self._change(entry.path, snapshot)
             return Entry(snapshot, entry.path)
 
         with translated(f"commit {key} as {name}"):
             return self.rename(name, key, write)
+
+    def rebase(self, key: str, parent: str, fill: Callable[[str], None]) -> Entry:
+        """Put an active entry without a parent over one; *fill* gets its directory and makes of it what that asks for.
+
+        When *fill* raises the entry has no parent, and what was filled in stays: *fill* is repeatable.
+        """
+
+        def write(entry: Entry) -> Entry:
+            fill(entry.path)
+            snapshot = Snapshot(key, Kind.ACTIVE, parent)
+            self._change(entry.path, snapshot)
+            return Entry(snapshot, entry.path)
+
+        with translated(f"rebase {key} over {parent}"):
+            return self.stand(key, parent, write)
 
     def remove(self, name: str) -> None:
         """Remove an entry and its directory."""
@@ -137,14 +145,19 @@ class Catalog(Names[Entry]):
 
     # --- inside ------------------------------------------------------------------------------------------------
 
+    def _change(self, path: str, snapshot: Snapshot) -> None:
+        """Exchange the record of the entry in *path*."""
+        link = f"{self._root}/new/{next(self._numbers)}"
+        os.symlink(_record(snapshot), link)
+        os.rename(link, f"{path}/meta")
+
     def _make(self, snapshot: Snapshot, fill: Callable[[str], None]) -> Entry:
         number = str(next(self._numbers))
-        # by chance, for `_spread`: a name stands for a place on the disk
-        making = f"{number}+{secrets.token_hex(4)}"
-        new, final = f"{self._root}/new/{making}", f"{self._root}/{number}"
+        final = f"{self._root}/{number}"
         with translated(f"make {snapshot.kind.value} snapshot {snapshot.name} at {final}"):
+            making = self._places.take(number)
+            new = f"{self._root}/new/{making}"
             try:
-                os.mkdir(new, 0o700)
                 fill(new)
                 os.symlink(_record(snapshot), f"{new}/meta")
                 os.rename(new, final)
@@ -192,23 +205,6 @@ class Catalog(Names[Entry]):
 def number_of(new: str) -> int:
     """The number of the entry that is being made in the directory *new* (`Catalog.create`, *fill*)."""
     return int(os.path.basename(new).partition("+")[0])
-
-
-def _spread(folder: str) -> None:
-    """Ask the file system to put each directory made in *folder* to a place of its own, with what is made in it.
-
-    Snapshots are trees that have nothing to do with one another, as home directories are; the flag is for such (chattr(1), T).
-    ext4 keeps a tree in one group of blocks and inodes otherwise, all snapshots in the same; where it has no journal, it steps
-    over every inode that was deleted there in the last minutes, for each one that it makes.
-    """
-    with opened(os.open(folder, DIRECTORY)) as fd:
-        try:
-            (flags,) = struct.unpack("i", fcntl.ioctl(fd, FS_IOC_GETFLAGS, b"\0" * 4))
-            if not flags & _FS_TOPDIR_FL:
-                fcntl.ioctl(fd, FS_IOC_SETFLAGS, struct.pack("i", flags | _FS_TOPDIR_FL))
-        except OSError as error:
-            if error.errno not in {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL}:  # flags, or this one, are unknown
-                raise
 
 
 def _record(snapshot: Snapshot) -> str:

@@ -129,6 +129,24 @@ class Names(Generic[E]):
             self._entries[name] = committed
             return committed
 
+    def stand(self, key: str, parent: str, write: Callable[[E], E]) -> E:
+        """Put *key*, which has no parent, over *parent*: *write* puts that on the disk and gives the new entry.
+
+        NotFound, InvalidArgument for a parent that is not committed, FailedPrecondition; nothing when it is there already.
+        """
+        with self._lock:
+            entry, below = self._get(key), self._get(parent)
+            if below.snapshot.kind is not Kind.COMMITTED:
+                raise InvalidArgument(f"rebase {key}: {parent} is not committed and cannot be a parent")
+            if entry.snapshot.kind is not Kind.ACTIVE:
+                raise FailedPrecondition(f"rebase {key} over {parent}: it is {entry.snapshot.kind.value}, not active")
+            if entry.snapshot.parent not in {None, parent}:
+                raise FailedPrecondition(f"rebase {key} over {parent}: it stands on {entry.snapshot.parent} already")
+            if entry.snapshot.parent is None:
+                entry = self._entries[key] = write(entry)
+                self._standing[parent] += 1
+            return entry
+
     def drop(self, name: str, unlink: Callable[[E], None]) -> E:
         """Remove an entry that nothing stands on: *unlink* takes it from the disk."""
         with self._lock:

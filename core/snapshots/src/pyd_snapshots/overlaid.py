@@ -7,6 +7,7 @@ device 0:0, and a directory that hides all below it has the attribute ``trusted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -16,8 +17,12 @@ from pyd_contracts.markers import hookimpl
 from pyd_contracts.values import Kind, LayerTarget, Whiteouts
 from pyd_snapshots.catalog import Entry
 from pyd_snapshots.drivers import StackedDriver
+from pyd_snapshots.errors import translated
+from pyd_snapshots.trees import copy_attributes
 
 __all__ = ["OverlaidDriver"]
+
+_OWN = ("trusted.overlay.", "user.overlay.")
 
 
 class OverlaidDriver(StackedDriver):
@@ -25,10 +30,25 @@ class OverlaidDriver(StackedDriver):
 
     @hookimpl
     def storage_layer_target(self, key: str) -> LayerTarget:
-        """The upper layer's directory."""
-        entry = self._writable(key)
-        dialect = Whiteouts.PLAIN if entry.snapshot.parent is None else Whiteouts.OVERLAY
-        return LayerTarget(Path(entry.path, "f"), dialect)
+        """The upper layer's directory; also of what has no parent yet."""
+        return LayerTarget(Path(self._writable(key).path, "f"), Whiteouts.OVERLAY)
+
+    @hookimpl
+    def storage_rebase(self, key: str, parent: str) -> None:
+        """A layer is a directory of its own: what it lies over is a matter of the record."""
+        top = ""
+        if self._catalog.get(parent).snapshot.kind is Kind.COMMITTED:  # else it is refused below
+            with translated(f"rebase {key} over {parent}"):
+                top = self._layers(parent)[0]
+            self._stackable(key, parent)
+        self._catalog.rebase(key, parent, lambda path: self._stand(path, top))
+
+    def _stand(self, path: str, top: str) -> None:
+        """Make an entry's directory one that stands on others, of which *top* is the topmost."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{path}/w", 0o700)
+        # the attributes of the upper root directory are shown, not those of the lower ones
+        copy_attributes(top, f"{path}/f", but=_OWN)
 
     def _layers(self, name: str) -> list[str]:
         """The layers of a committed name, topmost first, down to one whose root directory is opaque.

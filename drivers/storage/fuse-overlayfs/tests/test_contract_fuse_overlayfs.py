@@ -48,7 +48,7 @@ def _short_of(reason: str, test: Callable[..., None]) -> Callable[..., None]:
 class TestFuseOverlayfs(StorageContract):
     """Default options. What is changed of the kit's trees is shown by itself, below, to be the program's fault."""
 
-    capabilities = frozenset({"layer-targets", "shared"})
+    capabilities = frozenset({"layer-targets", "rebase", "shared"})
 
     def make(self, root: Path, run: Path) -> FuseOverlayfsDriver:
         return FuseOverlayfsDriver(root, run)

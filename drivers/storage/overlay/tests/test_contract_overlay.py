@@ -15,7 +15,7 @@ from pyd_storage_overlay.driver import OverlayDriver
 class TestOverlay(StorageContract):
     """Default options."""
 
-    capabilities = frozenset({"layer-targets", "native-diff", "shared"})
+    capabilities = frozenset({"layer-targets", "rebase", "native-diff", "shared"})
     uncertain = {"id-mapped": "overlayfs takes id-mapped layers from Linux 5.19"}  # noqa: RUF012
 
     @pytest.fixture(scope="class", autouse=True)

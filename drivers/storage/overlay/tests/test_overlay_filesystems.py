@@ -76,7 +76,7 @@ class _OnOwnFileSystem(StorageContract):
             yield Place.at(point / "root", tmp_path)
 
 
-_CAPABILITIES = frozenset({"layer-targets", "native-diff", "shared"})
+_CAPABILITIES = frozenset({"layer-targets", "rebase", "native-diff", "shared"})
 
 
 @pytest.mark.root

@@ -25,6 +25,7 @@ from pyd_conformance.storage_content import StorageContent
 from pyd_conformance.storage_crash import StorageCrash
 from pyd_conformance.storage_layers import StorageLayers
 from pyd_conformance.storage_powers import StoragePowers
+from pyd_conformance.storage_rebase import StorageRebase
 from pyd_conformance.storage_room import StorageRoom
 from pyd_conformance.storage_stage import Place, Stage
 from pyd_contracts.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PydError
@@ -37,7 +38,7 @@ _MALFORMED = ("", ".hidden", "-x", "a/b", "a b", "..", "a\n", "a\0b", "k" * 129,
 _WELL_FORMED = ("a", "0", "A.b_c:d-e", "k" * 128, "sha256:" + "0" * 64, "trash", "new", "tmp", "CON")
 
 
-class StorageContract(StorageContent, StorageCrash, StorageLayers, StoragePowers, StorageRoom):
+class StorageContract(StorageContent, StorageCrash, StorageLayers, StoragePowers, StorageRebase, StorageRoom):
     """Base of a driver's test class; ``subject`` names the driver in the report (default: the class's name)."""
 
     capabilities: frozenset[str] = frozenset()

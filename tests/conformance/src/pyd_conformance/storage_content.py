@@ -17,7 +17,7 @@ from pyd_conformance.storage_stage import Stage
 from pyd_conformance.trees import deep, edit, furnish, layer
 from pyd_contracts.values import LayerTarget, Whiteouts
 
-__all__ = ["StorageContent"]
+__all__ = ["StorageContent", "layer_model", "write_layer"]
 
 _MARK = b"pyd-kit-mark"
 
@@ -281,11 +281,11 @@ class StorageContent:
         stage.driver.storage_prepare(key="key", parent="base", options={})
         target: LayerTarget = stage.driver.storage_layer_target(key="key")  # type: ignore[attr-defined]  # LayerTargets
 
-        _write_layer(target)
+        write_layer(target)
 
-        assert stage.tree("key") == stage.model(furnish, _layer_model)
+        assert stage.tree("key") == stage.model(furnish, layer_model)
         stage.driver.storage_commit(name="name", key="key")
-        assert stage.tree_of("name") == stage.model(furnish, _layer_model)
+        assert stage.tree_of("name") == stage.model(furnish, layer_model)
 
     @pytest.mark.root
     @needs("layer-targets")
@@ -301,8 +301,8 @@ class StorageContent:
         assert stage.tree_of("name") == stage.model(furnish)
 
 
-def _layer_model(top: Path) -> None:
-    """What `_write_layer` means."""
+def layer_model(top: Path) -> None:
+    """What `write_layer` means."""
     at = os.fsencode(top)
     os.unlink(at + b"/grow")
     for name in (b"a", b"b/c"):
@@ -317,10 +317,10 @@ def _layer_model(top: Path) -> None:
     os.chmod(top / "keep/new", 0o640)
 
 
-def _write_layer(target: LayerTarget) -> None:
+def write_layer(target: LayerTarget) -> None:
     """Remove ``grow`` and ``gone``, replace the directory ``keep`` by one with ``new`` only."""
     if target.whiteouts is Whiteouts.PLAIN:
-        _layer_model(target.path)
+        layer_model(target.path)
         return
     for name in ("grow", "gone"):
         os.mknod(target.path / name, 0o020000, os.makedev(0, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,7 +12,7 @@ from pyd_conformance.clauses import clause
 from pyd_conformance.faults import crashing, failing
 from pyd_conformance.storage_stage import Stage
 from pyd_contracts.errors import AlreadyExists, NotFound, ResourceExhausted
-from pyd_contracts.storage import StorageDriver
+from pyd_contracts.storage import CAPABILITIES, Rebasing, StorageDriver
 from pyd_contracts.values import Kind, Snapshot
 
 __all__ = ["StorageCrash"]
@@ -23,6 +24,7 @@ Hook = Callable[[StorageDriver], object]
 _BASE = Snapshot("base", Kind.COMMITTED, None)
 _KEY = Snapshot("key", Kind.ACTIVE, "base")
 _VIEW = Snapshot("view", Kind.VIEW, "base")
+_LOOSE = Snapshot("loose", Kind.ACTIVE, None)
 _NAME = Snapshot("name", Kind.COMMITTED, "base")
 
 # Hook, entries before it, entries after it. Before it there is always a committed "base" with one file.
@@ -47,6 +49,11 @@ _HOOKS: dict[str, tuple[Hook, frozenset[Snapshot], frozenset[Snapshot]]] = {
         frozenset({_BASE, _KEY}),
         frozenset({_BASE, _NAME}),
     ),
+    "rebase": (
+        lambda driver: cast("Rebasing", driver).storage_rebase(key="loose", parent="base"),
+        frozenset({_BASE, _LOOSE}),
+        frozenset({_BASE, Snapshot("loose", Kind.ACTIVE, "base")}),
+    ),
     "remove": (
         lambda driver: driver.storage_remove(name="key"),
         frozenset({_BASE, _KEY}),
@@ -70,12 +77,14 @@ def _content(top: Path) -> None:
 class StorageCrash:
     """Clauses about faults; collected as a part of StorageContract."""
 
+    capabilities: frozenset[str] = frozenset()
+
     @pytest.mark.root
     @_each_hook
     @clause("STO-1", "a hook that fails raises one of the family and leaves everything as it was")
     @clause("STO-6", "a full disk is ResourceExhausted")
     def test_a_failing_hook_leaves_everything(self, stage: Stage, hook: str) -> None:
-        run, before, after = _HOOKS[hook]
+        run, before, after = self._declared(hook)
         _set(stage, before)
 
         for nth in range(1, _MANY):
@@ -101,7 +110,7 @@ class StorageCrash:
     @clause("STO-40", "leftovers of a crash are not listed")
     @clause("STO-30", "leftovers of a crash are removed by the next open")
     def test_a_hook_that_died_may_be_repeated(self, stage: Stage, hook: str) -> None:
-        run, before, after = _HOOKS[hook]
+        run, before, after = self._declared(hook)
         _set(stage, before)
         stage.reopen()
         _unset(stage)
@@ -127,6 +136,11 @@ class StorageCrash:
                 break
         else:
             pytest.fail(f"{hook} did not end within {_MANY} changes")
+
+    def _declared(self, hook: str) -> tuple[Hook, frozenset[Snapshot], frozenset[Snapshot]]:
+        if hook in CAPABILITIES and hook not in self.capabilities:
+            pytest.skip(f"the driver does not declare {hook}")
+        return _HOOKS[hook]
 
     @pytest.mark.root
     @clause("STO-2", "a driver that died while it opened opens again")
@@ -154,6 +168,8 @@ def _set(stage: Stage, entries: frozenset[Snapshot]) -> None:
     if _KEY in entries - there:
         stage.driver.storage_prepare(key="key", parent="base", options={})
         stage.write("key", lambda top: (top / "dir" / "mine").mkdir())
+    if _LOOSE in entries - there:
+        stage.driver.storage_prepare(key="loose", parent=None, options={})
     if _VIEW in entries - there:
         stage.driver.storage_view(key="view", parent="base")
 

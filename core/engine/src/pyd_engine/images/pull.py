@@ -194,22 +194,33 @@ class Puller:
         downloads: dict[str, asyncio.Task[None]],
         report: Reporter,
     ) -> None:
+        missing = {id(layer) for layer, done in zip(layers, there, strict=True) if not done}  # one may be in it twice
+
+        async def arrival(layer: LayerDescriptor) -> None:
+            if id(layer) in missing:
+                await asyncio.shield(downloads[layer.digest])
+                if self._driver is not None:
+                    report.bytes(short_id(layer.digest), "Extracting", 0, layer.size)
+
         def unpacked(layer: LayerDescriptor, state: str, done: int, total: int) -> None:
+            if id(layer) not in missing:
+                return
             if state == "extracting":
                 report.bytes(short_id(layer.digest), "Extracting", done, total)
-
-        for position, (layer, done) in enumerate(zip(layers, there, strict=True)):
-            if done:
-                continue
-            await asyncio.shield(downloads[layer.digest])
-            if self._driver is not None:
-                report.bytes(short_id(layer.digest), "Extracting", 0, layer.size)
-                try:
-                    await self._layers.ensure(self._driver, layers[: position + 1], unpacked)
-                except LayerError as error:
-                    raise LayerError(f"failed to register layer: {error}") from error
+            else:
                 report.bytes(short_id(layer.digest), "Extracting", layer.size, layer.size)
-            report.step(short_id(layer.digest), "Pull complete")
+                report.step(short_id(layer.digest), "Pull complete")
+
+        if self._driver is None:
+            for layer in layers:
+                await arrival(layer)
+                if id(layer) in missing:
+                    report.step(short_id(layer.digest), "Pull complete")
+            return
+        try:
+            await self._layers.ensure(self._driver, layers, unpacked, arrival)
+        except LayerError as error:
+            raise LayerError(f"failed to register layer: {error}") from error
 
     async def _download(
         self, layer: LayerDescriptor, repository: Repository, report: Reporter, slots: asyncio.Semaphore

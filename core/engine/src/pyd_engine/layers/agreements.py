@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pyd_contracts.values import LayerTarget, Mount, Snapshot, Usage
 
-__all__ = ["LayerDescriptor", "LayerProgress", "Storage"]
+__all__ = ["Arrival", "LayerDescriptor", "LayerProgress", "Storage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class LayerDescriptor:
 LayerProgress = Callable[[LayerDescriptor, str, int, int], None]
 """Called with a layer, ``present``, ``extracting`` or ``complete``, and bytes read of bytes in all."""
 
+Arrival = Callable[[LayerDescriptor], Awaitable[None]]
+"""Waits for a layer's blob."""
+
 
 class Storage(Protocol):
     """A storage driver behind its relay: the hooks of `pyd_contracts.storage`, called by keyword."""
@@ -38,3 +41,4 @@ class Storage(Protocol):
     def storage_walk(self) -> Iterable[Snapshot]: ...
     def storage_usage(self, *, name: str) -> Usage: ...
     def storage_layer_target(self, *, key: str) -> LayerTarget: ...
+    def storage_rebase(self, *, key: str, parent: str) -> None: ...

@@ -19,9 +19,10 @@ import stat
 from dataclasses import dataclass
 
 from pyd_engine.layers import kernel
-from pyd_engine.layers.below import DEFAULT_ACL, OVERLAY_OPAQUE, OVERLAYS_OWN, Below, NeedsLower
+from pyd_engine.layers.below import DEFAULT_ACL, OVERLAY_OPAQUE, OVERLAYS_OWN, NeedsLower
 from pyd_engine.layers.parents import RESOLVE, Parents
 from pyd_engine.layers.removal import remove_tree
+from pyd_engine.layers.settling import LeftOpen, Unnamed
 from pyd_engine.layers.tar import Limits, Member, TarError, TarReader, shown, split_name
 
 __all__ = ["Applied", "LayerApplier"]
@@ -51,24 +52,25 @@ class LayerApplier:
 
     root    an open directory; borrowed
     overlay the target's dialect is OVERLAY, else PLAIN
-    lower   there are layers below; in the OVERLAY dialect `apply` raises NeedsLower when the layer names things that only
-            they have (a hard link's target, a marker on the root), or a parent directory without an entry of its own
-    below   in the OVERLAY dialect: where such parent directories are looked up instead
+    lower   there are layers below, or will be; in the OVERLAY dialect they are not looked at: `apply` raises NeedsLower when
+            the layer names things that only they have (a hard link's target, a marker on the root), and what else depends
+            on them is `left_open`
 
     The process' umask must be 0 and it must have one thread.
     """
 
-    def __init__(
-        self, root: int, *, overlay: bool, lower: bool, below: Below | None = None, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, root: int, *, overlay: bool, lower: bool, limits: Limits | None = None) -> None:
         self._root = root
         self._overlay = overlay
         self._lower = lower
         self._limits = limits or Limits()
-        self._parents = Parents(root, self._mark, below)
+        self._parents = Parents(root, self._mark)
         self._made: set[bytes] = set()
         self._above_made: set[bytes] = set()
         self._track = lower and not overlay
+        self._over = lower and overlay
+        self._unnamed = Unnamed(root)
+        self._top: Member | None = None
         self._times: dict[bytes, int] = {}
         self._acls: dict[bytes, bytes] = {}
         self.applied = Applied()
@@ -89,6 +91,10 @@ class LayerApplier:
             self._parents.forget()
         return self.applied
 
+    def left_open(self) -> LeftOpen:
+        """After `apply`: what is to be settled once the layers below are there."""
+        return LeftOpen(self._unnamed.left(), self._top)
+
     # --- entries -------------------------------------------------------------------------------------------------
 
     def _entry(self, reader: TarReader, member: Member) -> None:
@@ -97,6 +103,7 @@ class LayerApplier:
             if member.kind != "dir":
                 raise TarError(f"entry {shown(member.name)}: the root can only be a directory")
             self._directory_metadata(self._root, b"", member)
+            self._top = member
             return
         base = parts[-1]
         if any(part.startswith(_WHITEOUT) for part in parts):
@@ -168,6 +175,8 @@ class LayerApplier:
         try:
             if hidden:  # the whiteout came first: without this the directory below would shine through
                 os.setxattr(fd, OVERLAY_OPAQUE, b"y")
+            if self._over:
+                self._unnamed.named(fd)
             self._directory_metadata(fd, b"/".join(parts), member)
         finally:
             os.close(fd)
@@ -336,8 +345,8 @@ class LayerApplier:
             try:
                 return self._parents.get(path)
             except FileNotFoundError:
-                if self._overlay and self._lower:
-                    return self._parents.make_over(path, self._copied)
+                if self._over:
+                    return self._parents.make_over(path, self._unnamed.made)
                 return self._parents.make(path)
         except FileExistsError:
             raise TarError(f"entry {shown(member.name)}: a parent is a symbolic link to nothing") from None
@@ -346,11 +355,6 @@ class LayerApplier:
                 raise
             reason = os.strerror(error.errno).lower()
             raise TarError(f"entry {shown(member.name)}: its parent directory: {reason}") from error
-
-    def _copied(self, path: bytes, mtime_ns: int, acl: bytes) -> None:
-        self._times[path] = mtime_ns
-        if acl:
-            self._acls[path] = acl
 
     # --- removal and the end -------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from pyd_engine.layers import kernel
-from pyd_engine.layers.below import Below, NeedsLower, is_opaque
+from pyd_engine.layers.below import NeedsLower
 from pyd_engine.layers.tar import shown
 
 __all__ = ["RESOLVE", "Parents"]
@@ -24,11 +24,9 @@ class Parents:
 
     root   an open directory; borrowed
     made   is told the place of every directory that `make` makes
-    below  what `make_over` takes directories from
     """
 
-    def __init__(self, root: int, made: Callable[[bytes], None], below: Below | None = None) -> None:
-        self._below = below
+    def __init__(self, root: int, made: Callable[[bytes], None]) -> None:
         self._root = root
         self._made = made
         self._open: OrderedDict[bytes, int] = OrderedDict()
@@ -62,18 +60,13 @@ class Parents:
             raise
         return self._keep(path, fd)
 
-    def make_over(self, path: bytes, copied: Callable[[bytes, int, bytes], None]) -> int:
-        """The directory *path* of a layer that lies over others: what is missing of it is made as it is below, or with mode
-        0755 when it is not there either. *copied* is told of each: its path, time and default ACL, which are to be set last.
-        NeedsLower where only the union can tell."""
-        if self._below is None:
-            raise NeedsLower(f"{shown(path)} has no entry of its own")
+    def make_over(self, path: bytes, made: Callable[[bytes, int], None]) -> int:
+        """The directory *path* of a layer that lies over others: what is missing of it is made with mode 0755. *made* is told
+        the path and a descriptor of each. NeedsLower where only the union can tell."""
         parts = path.split(b"/")
         fd = os.open(b".", _READ, dir_fd=self._root)
-        covered = False
         try:
             for depth, name in enumerate(parts, 1):
-                covered = covered or is_opaque(fd)
                 try:
                     os.mkdir(name, 0o755, dir_fd=fd)
                     new = True
@@ -87,10 +80,8 @@ class Parents:
                     raise NeedsLower(f"a symbolic link or a file is on the way to {shown(path)}") from error
                 os.close(fd)
                 fd = under
-                if new and not covered:
-                    prefix = b"/".join(parts[:depth])
-                    if (found := self._below.copy(prefix, fd)) is not None:
-                        copied(prefix, *found)
+                if new:
+                    made(b"/".join(parts[:depth]), fd)
         except BaseException:
             os.close(fd)
             raise

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from pyd_contracts.errors import FailedPrecondition, InvalidArgument, NotFound
 from pyd_contracts.values import Kind, Usage
-from pyd_engine.layers.agreements import LayerDescriptor, LayerProgress, Storage
+from pyd_engine.layers.agreements import Arrival, LayerDescriptor, LayerProgress, Storage
 from pyd_engine.layers.process import Workers
-from pyd_engine.layers.sharing import SharedWork, Tell
+from pyd_engine.layers.sharing import SharedWork, Tell, together
+from pyd_engine.layers.slots import Slots
 from pyd_engine.layers.tar import Limits
 from pyd_engine.layers.unpacking import PREFIX, Unpacking
 from pyd_engine.store.content import Content
@@ -63,6 +65,7 @@ class Layers:
 
     storages  the ready storage drivers by name; may grow
     run       a private directory for mount points
+    workers   how many layers are unpacked at once; 0: one a processor
     """
 
     def __init__(
@@ -73,18 +76,19 @@ class Layers:
         run: Path,
         *,
         limits: Limits | None = None,
-        workers: int = 2,
+        workers: int = 0,
         log: logging.Logger | None = None,
     ) -> None:
         database.migrate("layers", _MIGRATIONS)
         self._database = database
         self._storages = storages
-        self._slots = asyncio.Semaphore(workers)
         self._workers = Workers()
+        slots = Slots(workers or len(os.sched_getaffinity(0)))
         self._unpacking = Unpacking(
-            content, run, limits or Limits(), self._workers, log or logging.getLogger("pyd.layers")
+            content, run, limits or Limits(), self._workers, slots, log or logging.getLogger("pyd.layers")
         )
         self._jobs: SharedWork[tuple[str, str]] = SharedWork()
+        self._expected: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
         self._held: Counter[str] = Counter()
 
     # --- questions -----------------------------------------------------------------------------------------------
@@ -123,12 +127,18 @@ class Layers:
     # --- unpacking -----------------------------------------------------------------------------------------------
 
     async def ensure(
-        self, driver: str, layers: Sequence[LayerDescriptor], progress: LayerProgress | None = None
+        self,
+        driver: str,
+        layers: Sequence[LayerDescriptor],
+        progress: LayerProgress | None = None,
+        arrival: Arrival | None = None,
     ) -> str | None:
         """The committed snapshot that holds all of *layers*, lowest first; unpacks what is missing. None for no layers.
 
-        Several callers share one unpacking; when all of them are cancelled it ends and leaves nothing. Raises LayerError
-        when a layer's content is at fault, NotFound when its blob is not here, and what the driver raises.
+        They are unpacked beside one another where the driver can put a layer over another afterwards, each after its *arrival*;
+        a layer is complete after those below it. Several callers share one unpacking; when all of them are cancelled it ends
+        and leaves nothing. Raises LayerError when a layer's content is at fault, NotFound when its blob is not here, and what
+        the driver raises.
         """
         chains = chain_ids([layer.diff_id for layer in layers])
         if not chains:
@@ -138,13 +148,19 @@ class Layers:
             if await self.present(driver, chains[position]):
                 first = position + 1
                 break
-        for layer in layers[:first]:
-            if progress:
-                progress(layer, "present", layer.size, layer.size)
-        async with self._workers.kept():
-            for position in range(first, len(layers)):
+
+        async def one(position: int) -> None:
+            layer = layers[position]
+            if arrival:
+                await arrival(layer)
+            if position >= first:
                 parent = chains[position - 1] if position else None
-                await self._share(driver, layers[position], chains[position], parent, progress)
+                await self._share(driver, layer, chains[position], parent, progress)
+            elif progress:
+                progress(layer, "present", layer.size, layer.size)
+
+        async with self._workers.kept():
+            await together(one(position) for position in range(len(layers)))
         return chains[-1]
 
     async def _share(
@@ -158,15 +174,34 @@ class Layers:
 
     async def _unpack(self, tell: Tell, driver: str, layer: LayerDescriptor, chain: str, parent: str | None) -> None:
         storage = self._storage(driver)
-        async with self._slots:
-            if await self.present(driver, chain):
-                tell("present", layer.size, layer.size)
-                return
-            done = await self._unpacking.unpack(tell, driver, storage, layer, chain, parent)
+        if await self.present(driver, chain):
+            tell("present", layer.size, layer.size)
+        else:
+            done = await self._unpacking.unpack(
+                tell, driver, storage, layer, chain, parent, lambda: self._there(driver, parent)
+            )
             with self._database.transaction() as sql:
                 row = (layer.diff_id, done["bytes"], done["entries"])
                 sql.execute("INSERT OR REPLACE INTO layer_sizes VALUES (?, ?, ?)", row)
             tell("complete", layer.size, layer.size)
+        for waiting in self._expected.pop((driver, chain), ()):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def _there(self, driver: str, chain: str | None) -> None:
+        """Wait until a chain is there. Whoever wants what lies over it is at work on it, too, and ends us when that fails."""
+        if chain is None:
+            return
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        expected = self._expected.setdefault((driver, chain), [])
+        expected.append(waiting)  # before the look: it may come about meanwhile
+        try:
+            if not await self.present(driver, chain):
+                await waiting
+        finally:
+            expected.remove(waiting)
+            if not expected and self._expected.get((driver, chain)) is expected:
+                del self._expected[driver, chain]
 
     # --- what containers stand on ----------------------------------------------------------------------------------
 

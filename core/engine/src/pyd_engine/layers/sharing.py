@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from typing import Any, Generic, TypeVar
 
 from pyd_contracts.errors import PydError
 
-__all__ = ["SharedWork", "Tell"]
+__all__ = ["SharedWork", "Tell", "together"]
 
 _K = TypeVar("_K", bound=Hashable)
 Tell = Callable[[str, int, int], None]
@@ -77,3 +77,14 @@ class SharedWork(Generic[_K]):
                     await work.task
                 if self._works.get(key) is work:  # cancelled before its first step
                     del self._works[key]
+
+
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of them at once. The first that fails, or the caller's end, ends the others; they have cleaned up then."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

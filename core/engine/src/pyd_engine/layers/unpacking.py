@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from pyd_engine.layers.agreements import LayerDescriptor, Storage
 from pyd_engine.layers.errors import LayerError
 from pyd_engine.layers.process import Workers
 from pyd_engine.layers.sharing import Tell
+from pyd_engine.layers.slots import Slots
 from pyd_engine.layers.tar import Limits
 from pyd_engine.store.content import Content
 
@@ -40,10 +41,14 @@ class _Lower(Exception):
 class Unpacking:
     """Fills snapshots and commits them.
 
-    run  a private directory for mount points
+    run    a private directory for mount points
+    slots  bounds how many layers are worked on at once
     """
 
-    def __init__(self, content: Content, run: Path, limits: Limits, workers: Workers, log: logging.Logger) -> None:
+    def __init__(
+        self, content: Content, run: Path, limits: Limits, workers: Workers, slots: Slots, log: logging.Logger
+    ) -> None:
+        self._slots = slots
         self._content = content
         self._run = run
         self._limits = limits
@@ -56,16 +61,37 @@ class Unpacking:
         return frozenset(key for where, key in self._keys if where == driver)
 
     async def unpack(
-        self, tell: Tell, driver: str, storage: Storage, layer: LayerDescriptor, chain: str, parent: str | None
+        self,
+        tell: Tell,
+        driver: str,
+        storage: Storage,
+        layer: LayerDescriptor,
+        chain: str,
+        parent: str | None,
+        parent_there: Callable[[], Awaitable[None]],
     ) -> dict[str, int]:
-        """Commit *layer* over *parent* as *chain*; returns the worker's counts. LayerError when its content is at fault."""
+        """Commit *layer* over *parent* as *chain*; returns the worker's counts. LayerError when its content is at fault.
+
+        *parent_there* waits for the parent. A driver that can put a layer over one afterwards has it waited for after the work.
+        """
         await self.sweep(driver, storage, PREFIX + chain.removeprefix("sha256:"))
         if "layer-targets" in storage.capabilities:
             try:
-                return await self._attempt(tell, driver, storage, layer, chain, parent, direct=True)
+                return await self._direct(tell, driver, storage, layer, chain, parent, parent_there)
             except _Lower as need:
                 self._log.info("layer %s in %s: applied to the union: %s", chain, driver, need)
-        return await self._attempt(tell, driver, storage, layer, chain, parent, direct=False)
+        await parent_there()
+        async with self._growing(driver, storage, chain, parent) as (_, mounts):
+            with self._mount_point() as target:
+                request = {
+                    "target": str(target),
+                    "mounts": _plain(mounts),
+                    "overlay": False,
+                    "lower": parent is not None,
+                }
+                answer = await self._apply(tell, layer, request)
+                done: dict[str, int] = answer["done"]
+                return done
 
     async def furnish(self, driver: str, storage: Storage, name: str, parent: str | None) -> None:
         """Commit the skeleton over *parent* as *name*."""
@@ -86,7 +112,7 @@ class Unpacking:
             if snapshot.name.startswith(prefix) and (driver, snapshot.name) not in self._keys:
                 await self._discard(storage, snapshot.name)
 
-    async def _attempt(
+    async def _direct(
         self,
         tell: Tell,
         driver: str,
@@ -94,49 +120,74 @@ class Unpacking:
         layer: LayerDescriptor,
         chain: str,
         parent: str | None,
-        *,
-        direct: bool,
+        parent_there: Callable[[], Awaitable[None]],
     ) -> dict[str, int]:
-        async with self._growing(driver, storage, chain, parent) as (key, mounts):
-            request: dict[str, Any] = {
-                "digest": layer.digest, "diff_id": layer.diff_id, "lower": parent is not None, "overlay": False,
-                "mounts": [], "below": None, "limits": asdict(self._limits),
-            }  # fmt: skip
-            async with contextlib.AsyncExitStack() as stack:
-                if direct:
-                    place = await asyncio.to_thread(storage.storage_layer_target, key=key)
-                    request |= {"target": str(place.path), "overlay": place.whiteouts is Whiteouts.OVERLAY}
-                    if parent is not None and request["overlay"]:
-                        view = await stack.enter_async_context(self._view(driver, storage, key, parent))
-                        request["below"] = [str(stack.enter_context(self._mount_point())), _plain(view)]
-                else:
-                    target = stack.enter_context(self._mount_point())
-                    request |= {"target": str(target), "mounts": _plain(mounts)}
-                return await self._work(tell, layer, request)
-
-    async def _work(self, tell: Tell, layer: LayerDescriptor, request: dict[str, Any]) -> dict[str, int]:
-        blob = await asyncio.to_thread(self._content.open, layer.digest)
-        try:
-            answer = await self._workers.ask(
-                request, lambda done: tell("extracting", done, layer.size), f"unpack layer {layer.diff_id}", (blob,)
-            )
-        finally:
-            os.close(blob)
-        if "done" in answer:
+        """Write the layer into a directory of the driver's. _Lower when that cannot hold it."""
+        early = parent is not None and "rebase" in storage.capabilities
+        if not early:
+            await parent_there()
+        async with self._growing(driver, storage, chain, None if early else parent) as (key, _):
+            place = await asyncio.to_thread(storage.storage_layer_target, key=key)
+            over = place.whiteouts is Whiteouts.OVERLAY
+            request = {"target": str(place.path), "mounts": [], "overlay": over, "lower": parent is not None}
+            answer = await self._apply(tell, layer, request)
+            if early:
+                await parent_there()
+                await _whole(lambda: storage.storage_rebase(key=key, parent=parent or ""))
+            if parent is not None and over:
+                left = answer["open"] if early else {**answer["open"], "root": None}
+                await self._settle(driver, storage, layer, key, parent, str(place.path), left)
             done: dict[str, int] = answer["done"]
-            if done["refused"]:
-                self._log.warning(
-                    "layer %s: %d extended attributes are not supported here", layer.diff_id, done["refused"]
-                )
             return done
+
+    async def _apply(self, tell: Tell, layer: LayerDescriptor, request: dict[str, Any]) -> dict[str, Any]:
+        async with self._slots.one():
+            tell("extracting", 0, layer.size)
+            request |= {"digest": layer.digest, "diff_id": layer.diff_id, "limits": asdict(self._limits)}
+            blob = await asyncio.to_thread(self._content.open, layer.digest)
+            try:
+                answer = await self._workers.ask(
+                    request, lambda done: tell("extracting", done, layer.size), f"unpack layer {layer.diff_id}", (blob,)
+                )
+            finally:
+                os.close(blob)
+        if answer.get("failed") == "damaged":
+            await asyncio.to_thread(self._content.delete, layer.digest)
+            raise DriverFault(f"unpack layer {layer.diff_id}: {answer['message']}; it is removed, pull the image again")
+        return self._done(layer, answer)
+
+    async def _settle(
+        self,
+        driver: str,
+        storage: Storage,
+        layer: LayerDescriptor,
+        key: str,
+        parent: str,
+        target: str,
+        left: dict[str, Any],
+    ) -> None:
+        """What the layer left open is settled now that the layers below it are there."""
+        if not left["directories"] and not left["root"]:
+            return
+        request: dict[str, Any] = {"settle": left, "target": target, "below": None}
+        async with contextlib.AsyncExitStack() as stack:
+            if left["directories"]:
+                view = await stack.enter_async_context(self._view(driver, storage, key, parent))
+                request["below"] = [str(stack.enter_context(self._mount_point())), _plain(view)]
+            await stack.enter_async_context(self._slots.one(short=True))
+            self._done(layer, await self._workers.ask(request, lambda _: None, f"settle layer {layer.diff_id}"))
+
+    def _done(self, layer: LayerDescriptor, answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer of work that was done; else what is wrong is raised."""
+        if "done" in answer:
+            if refused := answer["done"]["refused"]:
+                self._log.warning("layer %s: %d extended attributes are not supported here", layer.diff_id, refused)
+            return answer
         kind, message = answer.get("failed"), f"unpack layer {layer.diff_id}: {answer.get('message')}"
         if kind == "lower":
             raise _Lower(answer["message"])
         if kind == "layer":
             raise LayerError(message)
-        if kind == "damaged":
-            await asyncio.to_thread(self._content.delete, layer.digest)
-            raise DriverFault(f"{message}; it is removed, pull the image again")
         raise from_oserror(OSError(answer.get("errno", 0), answer["message"]), message)
 
     @contextlib.asynccontextmanager

@@ -35,7 +35,7 @@ class FuseOverlayfsDriver(OverlaidDriver):
     Raises Declined when there is no such program, no fuse, or when it does not work on root.
     """
 
-    capabilities = frozenset({"layer-targets", "shared"})
+    capabilities = frozenset({"layer-targets", "rebase", "shared"})
 
     def __init__(self, root: Path, run: Path, *, sync: bool = False, log: logging.Logger | None = None) -> None:
         super().__init__(root, sync=sync, log=log)

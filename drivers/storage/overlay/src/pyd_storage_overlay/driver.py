@@ -59,7 +59,7 @@ class OverlayDriver(OverlaidDriver):
             self._features = probe(self._root, run, self._options)
         found = {"size": self._features.quotas, "id-mapped": self._features.id_maps}
         self.capabilities = frozenset(
-            {"layer-targets", "native-diff", "shared", *(word for word in found if found[word])}
+            {"layer-targets", "rebase", "native-diff", "shared", *(word for word in found if found[word])}
         )
         self._discard_work()
 
@@ -143,6 +143,11 @@ class OverlayDriver(OverlaidDriver):
     def _overlay(self, layers: Sequence[str], upper: str | None) -> list[str]:
         options = self._options if upper is not None else for_view(self._options)
         return mount_options(self._features, options, layers, upper)
+
+    def _stand(self, path: str, top: str) -> None:
+        super()._stand(path, top)
+        if self._features.quotas and (project := quota.project_of(f"{path}/f")) > PROJECTS:
+            quota.in_project(f"{path}/w", project)
 
     def _stackable(self, key: str, parent: str) -> None:
         if (count := len(self._layers(parent))) > _LAYERS_MAX:
