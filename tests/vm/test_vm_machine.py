@@ -35,6 +35,13 @@ def test_a_command_that_does_not_end_is_ended() -> None:
     assert err.getvalue() == b"vm: timed out after 6 s\n"
 
 
+def test_what_did_not_end_is_named() -> None:
+    out, err = io.BytesIO(), io.BytesIO()
+    command = ["/bin/sh", "-c", 'echo "a test" > "$PYD_VM_DOING"; sleep 600']
+    assert Machine(timeout=8).run(command, out, err) == TIMED_OUT
+    assert err.getvalue() == b"vm: timed out after 8 s, in a test\n"
+
+
 def test_the_guest_cannot_write_to_the_host(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     out, err = io.BytesIO(), io.BytesIO()
