@@ -1,7 +1,7 @@
 """Several throw-away virtual machines at the same time, and one report of them.
 
-Each machine's output is kept and shown whole when it has ended, so two of them are never mixed; the last lines say how each of
-them fared. The threads are daemons: however this process ends, it waits for no machine, and the machines' guards end them.
+Each machine's output is kept and shown whole when it has ended, so two of them are never mixed, with the machine's name before
+each line, so that nobody takes pytest's closing line there for that of the whole; the last lines say how each of them fared. The threads are daemons: however this process ends, it waits for no machine, and the machines' guards end them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class Outcome:
             said = f"status {self.status}, see its output"
         return f"{self.name:22} {self.verdict:9} {self.seconds:5.0f} s  {said}"
 
+    def prefixed(self) -> bytes:
+        """The output, its lines marked as this machine's."""
+        mark = self.name.encode() + b"| "
+        return b"".join(mark + line + b"\n" for line in self.output.splitlines())
+
     def failures(self) -> list[str]:
         """The lines of pytest's summary that name a failure."""
         return [line.decode(errors="replace") for line in _FAILED.findall(self.output)]
@@ -100,7 +105,7 @@ def run(works: Sequence[tuple[str, Run]], machines: int, out: BinaryIO) -> int:
         if isinstance(outcome, BaseException):
             raise outcome
         outcomes.append(outcome)
-        tell(f"\nvm: {outcome.name}: its output\n".encode() + outcome.output + b"\n")
+        tell(outcome.prefixed() + f"vm: {outcome.name}: {outcome.verdict}\n".encode())
     order = [name for name, _ in works]
     outcomes.sort(key=lambda outcome: order.index(outcome.name))
     tell(summary(outcomes))

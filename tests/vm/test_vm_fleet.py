@@ -78,9 +78,15 @@ def test_outputs_are_whole_and_those_that_ran_together_ran_together() -> None:
         return talking
 
     _, lines = ran(("a", job(b"A")), ("b", job(b"B")))
-    text = " ".join(lines)
-    assert "A A A" in text
-    assert "B B B" in text
+    text = "\n".join(lines)
+    assert "a| A\na| A\na| A\nvm: a: passed\n" in text
+    assert "b| B\nb| B\nb| B\nvm: b: passed\n" in text
+
+
+def test_no_line_of_a_machine_looks_like_pytests_last_of_all() -> None:
+    _, lines = ran(("good", says(GOOD, 0)), ("bad", says(BAD, 1)))
+    assert [line for line in lines if line.startswith("=")] == []
+    assert "good| ======== 8 passed, 1 skipped in 2.50s ========" in lines
 
 
 def test_no_more_at_once_than_said() -> None:
