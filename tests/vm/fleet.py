@@ -1,7 +1,8 @@
 """Several throw-away virtual machines at the same time, and one report of them.
 
 Each machine's output is kept and shown whole when it has ended, so two of them are never mixed, with the machine's name before
-each line, so that nobody takes pytest's closing line there for that of the whole; the last lines say how each of them fared. The threads are daemons: however this process ends, it waits for no machine, and the machines' guards end them.
+each line, so that nobody takes pytest's closing line there for that of the whole; the last lines say how each of them fared.
+The threads are daemons: however this process ends, it waits for no machine, and the machines' guards end them.
 """
 
 from __future__ import annotations

@@ -10,23 +10,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _DEVICEMAPPER = "drivers/storage/devicemapper/tests"
+_OVERLAY = "drivers/storage/overlay"
 _NAMESPACES = "drivers/isolation/namespaces/tests"
 _OCI = "drivers/isolation/oci/tests/test_contract_oci.py"
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Tests for one machine. *timeout* in seconds: several times what they take on an idle machine."""
+    """Tests for one machine, as pytest's arguments. *timeout* in seconds: several times what they take on an idle machine."""
 
     name: str
     engine: str
-    tests: tuple[str, ...]
+    arguments: tuple[str, ...]
     timeout: float = 900
 
 
 SUITES = (
-    Suite("sctp", "qemu", ("tests/vm/test_vm_sctp.py",)),  # slow: what takes a kernel that lacks nothing
-    Suite("overlay", "uml", ("drivers/storage/overlay",)),
+    Suite(
+        "sctp", "qemu", ("tests/vm/test_vm_sctp.py", "--timeout=800")
+    ),  # slow: what takes a kernel that lacks nothing
+    Suite("overlay-xfs", "uml", (_OVERLAY, "-k", "OverlayOnXfs")),
+    Suite("overlay", "uml", (_OVERLAY, "-k", "not OverlayOn")),
+    Suite("overlay-others", "uml", (_OVERLAY, "-k", "OverlayOn and not OverlayOnXfs")),
     Suite("devicemapper-ext4", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestExt4OnDisk",)),
     Suite("devicemapper-xfs", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestXfsOnLoop",)),
     Suite(

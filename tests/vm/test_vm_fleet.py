@@ -128,7 +128,8 @@ def marked() -> Iterator[str]:
 
 
 def test_no_test_of_the_virtual_machine_is_forgotten() -> None:
-    named = [test.partition("::")[0] for suite in SUITES for test in suite.tests]
+    paths = [argument for suite in SUITES for argument in suite.arguments if re.match(r"[a-z]+/", argument)]
+    named = [path.partition("::")[0] for path in paths]
     assert [name for name in named if not (ROOT / name).exists()] == []
     found = set(marked())
     assert "tests/vm/test_vm_sctp.py" in found

@@ -83,7 +83,7 @@ def test(suites: Sequence[Suite], arguments: Sequence[str], given: argparse.Name
         if suite in available:
             limit = given.timeout or suite.timeout
             machine = Machine(suite.engine, memory=given.memory, timeout=limit, verbose=given.console)
-            command = pytest_with([*suite.tests, *arguments])
+            command = pytest_with([*suite.arguments, *arguments])
             works.append((suite.name, partial(_run, machine, command)))
     machines = given.machines or fleet.how_many(given.memory)
     worst = fleet.run(works, machines, sys.stdout.buffer)
