@@ -27,8 +27,8 @@ _ADDRESS = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
 _LOOPBACK = {"ip": "127.0.0.0/8", "ip6": "::1"}
 _ECHO = {"ip": "icmp", "ip6": "icmpv6"}
 _PROTOCOL = "ct original protocol"
-"""What looks up a protocol among intervals: there nft(8) would have the kernel turn ``meta l4proto``, one byte, from host order in
-words of two, which kernels of 2026 refuse (6.12.117: "Operation not supported"). Where data have a port it takes ``meta`` alone."""
+"""What looks up a protocol among intervals. There nft(8) would have the kernel swap ``meta l4proto``, one byte, by twos, and
+kernels of 2026 refuse that (6.12.117: "Operation not supported"). Where data have a port, nft takes ``meta`` alone."""
 _GUARD = 'comment "loopback addresses of this host are not for containers"'
 OPERATOR = "operator"
 """The chain that is people's own."""
