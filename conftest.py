@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -28,6 +29,12 @@ REQUIREMENTS.update(
     registry=lambda: _programs("docker-registry", "skopeo"),
     vm=lambda: None if "PYD_VM" in os.environ else "runs inside the throw-away virtual machine: make test-vm",
 )
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """In a virtual machine, tell outside what runs: if it never ends, it cannot be asked (tests/vm/machine.py)."""
+    if doing := os.environ.get("PYD_VM_DOING"):
+        Path(doing).write_text(nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,6 +22,9 @@ _WITHOUT_CRUN = _UNIFIED.exists() and _UNIFIED.read_text().strip() != ""
 OCI = [name for name in ("runc", "crun") if shutil.which(name) and not (name == "crun" and _WITHOUT_CRUN)]
 """The OCI runtimes that a daemon finds here."""
 
+PATIENCE = 300 if os.environ.get("PYD_VM") == "qemu" else 30
+"""Seconds that a daemon may take to start or end: an emulated processor is 10 to 30 times slower."""
+
 
 def instance_of(data_root: Path) -> str:
     """The 8 hex digits in the names of a daemon's kernel objects."""
@@ -72,15 +75,16 @@ class Daemon:
                 env=environment,
                 start_new_session=True,
             )
-        if not wait_ready(self.socket, lambda: process.poll() is not None):
-            how = "was not ready within 30 s" if process.poll() is None else f"ended with status {process.returncode}"
+        if not wait_ready(self.socket, lambda: process.poll() is not None, PATIENCE):
+            status = process.poll()
             self.kill()
+            how = f"was not ready within {PATIENCE} s" if status is None else f"ended with status {status}"
             raise AssertionError(f"pydd {how}:\n{self.tail()}")
         return self
 
     def api(self) -> Connection:
         """A new connection to it; the caller closes it."""
-        return Connection(self.socket)
+        return Connection(self.socket, timeout=2 * PATIENCE)
 
     def kill(self) -> None:
         """SIGKILL to the daemon alone, as the kernel might; containers are meant to run on."""
@@ -99,11 +103,11 @@ class Daemon:
         process, self.process = self.process, None
         process.send_signal(signal.SIGTERM)
         try:
-            status = process.wait(30)
+            status = process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError(f"pydd did not end within 30 s of SIGTERM:\n{self.tail()}") from None
+            raise AssertionError(f"pydd did not end within {PATIENCE} s of SIGTERM:\n{self.tail()}") from None
         assert status == 0, f"pydd ended with status {status}:\n{self.tail()}"
 
     def remove_containers(self) -> None:

@@ -27,12 +27,24 @@ from busybox_image import static_busybox
 TIMED_OUT, BROKEN = 124, 125
 _DISKS = (0, 1, 2)  # two blank ones for tests, and one for $TMPDIR
 _PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "CI", "VIRTUAL_ENV", "TZ")
+_DOING = "doing"  # in the shared directory
 _GUARD = 'read group; read end; [ -z "$group" ] || kill -9 "-$group"; rm -rf "$1"'  # "-N": a whole process group
 _QUIET = (
     "console=ttyS0 panic=-1 quiet mitigations=off nopti nokaslr audit=0 apparmor=0 init_on_alloc=0 tsc=reliable"
     " no_timer_check cryptomgr.notests nowatchdog random.trust_cpu=on rcupdate.rcu_expedited=1 8250.nr_uarts=1"
     " raid=noautodetect swapaccount=1"
 )
+
+
+def needed(engine: str) -> tuple[Path, Path]:
+    """The kernel, fetched if need be, and the static busybox a machine of *engine* starts from. Raises kernels.Unavailable."""
+    busybox = static_busybox()
+    if busybox is None:
+        raise kernels.Unavailable("the guest starts from a static busybox (Debian: busybox-static); there is none")
+    for program in ("modprobe", *(["qemu-system-x86_64"] if engine == "qemu" else [])):
+        if shutil.which(program) is None:
+            raise kernels.Unavailable(f"{program} is not installed (Debian: kmod, qemu-system-x86)")
+    return kernels.ensure(engine), busybox
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +62,12 @@ class Machine:
     def run(self, command: Sequence[str], out: BinaryIO | None = None, err: BinaryIO | None = None) -> int:
         """Run *command* in the current directory and return its exit status.
 
-        Its output is copied to *out* and *err* (default: this process's) as it comes. 124: the time was up; 125: the
-        machine failed, its console is written to *err*. Raises kernels.Unavailable.
+        Its output is copied to *out* and *err* (default: this process's) as it comes. 124: the time was up, *err* says so,
+        and what the command had written to the file $PYD_VM_DOING last; 125: the machine failed, its console is written
+        to *err*. Raises kernels.Unavailable.
         """
         out, err = out or sys.stdout.buffer, err or sys.stderr.buffer
-        busybox = static_busybox()
-        if busybox is None:
-            raise kernels.Unavailable("the guest starts from a static busybox (Debian: busybox-static); there is none")
-        for program in ("modprobe", *(["qemu-system-x86_64"] if self.engine == "qemu" else [])):
-            if shutil.which(program) is None:
-                raise kernels.Unavailable(f"{program} is not installed (Debian: kmod, qemu-system-x86)")
-        kernel = kernels.ensure(self.engine)
+        kernel, busybox = needed(self.engine)
         job = Path(tempfile.mkdtemp(prefix="pyd-vm."))
         guard = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "sh", str(job)],
@@ -100,6 +107,7 @@ class Machine:
         environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
         disks = [f"/dev/{'vd' if self.engine == 'qemu' else 'ubd'}{letter}" for letter in "abc"]
         environment.update(PYD_VM=self.engine, VM_DISK0=disks[0], VM_DISK1=disks[1], TMPDIR="/vmtmp")
+        environment.update(PYD_VM_DOING=f"/vmshare/{_DOING}")
         environment.update(PYTHONDONTWRITEBYTECODE="1", DM_DISABLE_UDEV="1", **self.environment)
         script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
         script += f"cd {shlex.quote(os.getcwd())}\nexec {shlex.join(command)}\n"
@@ -157,7 +165,15 @@ class Machine:
                 if ended:
                     return int(status.read_text()) if status.exists() else BROKEN
                 if time.monotonic() > deadline:
-                    err.write(b"vm: timed out after %d s\n" % self.timeout)
+                    err.write(b"vm: timed out after %d s%s\n" % (self.timeout, _doing(shared)))
                     err.flush()
                     return TIMED_OUT
                 time.sleep(0.02)
+
+
+def _doing(shared: Path) -> bytes:
+    """What the command said last that it was doing, as the end of a sentence."""
+    try:
+        return b", in " + (shared / _DOING).read_bytes().strip()
+    except FileNotFoundError:
+        return b""

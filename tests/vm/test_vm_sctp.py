@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import busybox_image
-from engine_under_test import Daemon
+from engine_under_test import PATIENCE, Daemon
 from pyd_conformance.network_stage import Namespace, ip_json
 from test_vm_containers import unframed
 from test_vm_guest import until
@@ -72,7 +72,10 @@ def server(daemon: Daemon) -> Iterator[str]:
     """A server of SCTP in a container, its port published on all addresses of this host."""
     container = created(daemon, str(PYTHON), "-c", SERVER)
     asked(daemon, "POST", f"/containers/{container}/start")
-    until(lambda: "listening" in unframed(asked(daemon, "GET", f"/containers/{container}/logs?stdout=1&stderr=1")), 60)
+    until(
+        lambda: "listening" in unframed(asked(daemon, "GET", f"/containers/{container}/logs?stdout=1&stderr=1")),
+        PATIENCE,
+    )
     yield container
     asked(daemon, "DELETE", f"/containers/{container}?force=1")
 
@@ -94,7 +97,7 @@ def outside() -> Iterator[Namespace]:
 def said(host: str, port: int = PORT) -> tuple[bytes, str]:
     """What the server at *host* answers to a word: (the word, who asked as the server sees it)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP) as client:
-        client.settimeout(20)
+        client.settimeout(PATIENCE)
         client.connect((host, port))
         client.sendall(b"word")
         word, _, address = client.recv(100).partition(b" ")

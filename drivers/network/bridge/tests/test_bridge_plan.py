@@ -11,6 +11,7 @@ import pytest
 from pyd_contracts.errors import InvalidArgument
 from pyd_contracts.values import Attachment, NetworkSpec, Subnet
 from pyd_netlink.attachments import check_attachment, mac_of
+from pyd_network_bridge import firewall
 from pyd_network_bridge.plan import Plan, dead_group, host_ifname
 
 FOUR = Subnet(ip_network("10.1.0.0/24"), ip_address("10.1.0.1"))
@@ -115,3 +116,33 @@ def test_mac_addresses() -> None:
 def test_attachments_that_cannot_be(changes: dict[str, object]) -> None:
     with pytest.raises(InvalidArgument):
         check_attachment(replace(HERE, **changes))  # type: ignore[arg-type]
+
+
+class Scripts:
+    """Takes nft(8) scripts and runs none."""
+
+    name = "none"
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def run(self, script: str) -> str:
+        self.lines += script.splitlines()
+        return ""
+
+    def close(self) -> None:
+        pass
+
+
+def test_no_protocol_is_swapped_for_a_look_among_intervals() -> None:
+    """nft(8) takes ``meta l4proto`` for a number in host order, and makes of it there what kernels of 2026 refuse."""
+    scripts = Scripts()
+    modes = {f"com.docker.network.bridge.gateway_mode_ipv{version}": "routed" for version in (4, 6)}
+
+    firewall.apply(scripts, "pyd-c0ffee01", plan(subnets=(FOUR, SIX), options=modes))
+
+    intervals = {line.split()[4] for line in scripts.lines if line.startswith("add ") and "flags interval" in line}
+    assert intervals == {"ranges", "ranges-any", "open"}
+    looks = [line for line in scripts.lines if any(f"@{name} " in line for name in intervals)]
+    assert len(looks) == 6
+    assert [line for line in looks if "meta l4proto" in line] == []

@@ -55,9 +55,9 @@ class StorageLayers:
     def test_opaque_directories(self, stage: Stage) -> None:
         changes = [furnish, _again, edit, _again, _again]
         parent = None
-        for number, change in enumerate(changes):
-            parent = stage.layer(f"layer-{number}", parent, change).name
-            assert stage.tree_of(parent) == stage.model(*changes[: number + 1])
+        for number, expected in enumerate(stage.models(*changes)):
+            parent = stage.layer(f"layer-{number}", parent, changes[number]).name
+            assert stage.tree_of(parent) == expected
 
     @pytest.mark.root
     @clause("STO-10", "files replaced by rename, links by files, hard links made and taken apart")
@@ -113,8 +113,7 @@ class StorageLayers:
             parent = stage.layer(f"layer-{number}", parent, change).name
         stage.reopen()
 
-        for number in range(len(changes)):
-            expected = stage.model(*changes[: number + 1], twins=False)
+        for number, expected in enumerate(stage.models(*changes, twins=False)):
             assert {path: node.alone() for path, node in stage.tree_of(f"layer-{number}").items()} == expected
 
 

@@ -92,14 +92,23 @@ class Stage:
 
     def model(self, *changes: Change, twins: bool = True) -> Tree:
         """What the same changes leave in a plain directory of mode 0755; *twins*: which names are one inode counts too."""
+
+        def all_of_them(plain: Path) -> None:
+            for change in changes:
+                change(plain)
+
+        return next(self.models(all_of_them, twins=twins))
+
+    def models(self, *changes: Change, twins: bool = True) -> Iterator[Tree]:
+        """The tree in a plain directory of mode 0755 after each of the changes."""
         self._models += 1
         plain = self.place.work / f"model-{self._models}"
         plain.mkdir()
         plain.chmod(0o755)
         for change in changes:
             change(plain)
-        tree = read_tree(plain)
-        return tree if twins else {path: node.alone() for path, node in tree.items()}
+            tree = read_tree(plain)
+            yield tree if twins else {path: node.alone() for path, node in tree.items()}
 
     def free(self) -> int:
         """Bytes of room below the driver's root."""

@@ -283,11 +283,17 @@ def mutate(seed: int) -> Change:
 
 
 def _paths(top: bytes) -> list[tuple[bytes, int]]:
-    found = []
-    for at, folders, files in os.walk(top):
-        for each in (*folders, *files):
-            path = os.path.join(at, each)
-            found.append((path[len(top) :], os.lstat(path).st_mode))
+    """Every path below *top*, and whether it is S_IFDIR, S_IFREG or else (0): as directories tell, no file is looked at."""
+    found: list[tuple[bytes, int]] = []
+    pending = [top]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                kind = stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
+                if entry.is_dir(follow_symlinks=False):
+                    kind = stat.S_IFDIR
+                    pending.append(entry.path)
+                found.append((entry.path[len(top) :], kind))
     return sorted(found)
 
 

@@ -26,6 +26,9 @@ FAMILIES = {4: "ip", 6: "ip6"}
 _ADDRESS = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
 _LOOPBACK = {"ip": "127.0.0.0/8", "ip6": "::1"}
 _ECHO = {"ip": "icmp", "ip6": "icmpv6"}
+_PROTOCOL = "ct original protocol"
+"""What looks up a protocol among intervals. There nft(8) would have the kernel swap ``meta l4proto``, one byte, by twos, and
+kernels of 2026 refuse that (6.12.117: "Operation not supported"). Where data have a port, nft takes ``meta`` alone."""
 _GUARD = 'comment "loopback addresses of this host are not for containers"'
 OPERATOR = "operator"
 """The chain that is people's own."""
@@ -112,7 +115,7 @@ def _apply(version: int, table: str, plan: Plan) -> Iterator[str]:
         yield f"{entering} ct status dnat return {comment}"
         if version in plan.routed:
             yield f"{entering} meta l4proto {_ECHO[family]} return {comment}"
-            yield f"{entering} {family} daddr . meta l4proto . th dport @open return {comment}"
+            yield f"{entering} {family} daddr . {_PROTOCOL} . th dport @open return {comment}"
         yield f"{entering} drop {comment}"
     yield f"add element {where} bridges {{ {bridge} }}"
     yield f"add element {where} leaving {{ {bridge} : jump {chains.leaving} }}"
@@ -189,11 +192,11 @@ def _publishing(family: str, where: str) -> Iterator[str]:
     yield f"add set {where} open {{ type {address} . inet_proto . inet_service; flags interval; }}"
     yield f"add chain {where} published"
     yield f"flush chain {where} published"
-    here, port = f"{family} daddr . meta l4proto . th dport", "meta l4proto . th dport"
-    for name, key, to in (
-        ("ports", here, f"{family} to"), ("ports-any", port, f"{family} to"), ("ranges", here, "to"),
-        ("ranges-any", port, "to"),
+    for name, protocol, to in (
+        ("ports", "meta l4proto", f"{family} to"), ("ports-any", "meta l4proto", f"{family} to"),
+        ("ranges", _PROTOCOL, "to"), ("ranges-any", _PROTOCOL, "to"),
     ):  # fmt: skip
+        key = f"{protocol} . th dport" if name.endswith("-any") else f"{family} daddr . {protocol} . th dport"
         yield f'add rule {where} published dnat {to} {key} map @{name} comment "published ports"'
     for name, hook, priority in (("publish", "prerouting", "dstnat"), ("publish-here", "output", "-100")):
         yield f"add chain {where} {name} {{ type nat hook {hook} priority {priority}; policy accept; }}"
