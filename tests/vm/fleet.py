@@ -100,16 +100,19 @@ def run(works: Sequence[tuple[str, Run]], machines: int, out: BinaryIO) -> int:
 
     for _ in range(machines):
         threading.Thread(target=work, daemon=True).start()
-    outcomes = []
-    for _ in works:
-        outcome = ended.get()
-        if isinstance(outcome, BaseException):
-            raise outcome
-        outcomes.append(outcome)
-        tell(outcome.prefixed() + f"vm: {outcome.name}: {outcome.verdict}\n".encode())
-    order = [name for name, _ in works]
-    outcomes.sort(key=lambda outcome: order.index(outcome.name))
-    tell(summary(outcomes))
+    outcomes: list[Outcome] = []
+    try:
+        for _ in works:
+            outcome = ended.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes.append(outcome)
+            tell(outcome.prefixed() + f"vm: {outcome.name}: {outcome.verdict}\n".encode())
+    finally:  # also when somebody wants no more of it
+        order = [name for name, _ in works]
+        outcomes.sort(key=lambda outcome: order.index(outcome.name))
+        left = [name for name in order if name not in {outcome.name for outcome in outcomes}]
+        tell(summary(outcomes) + (f"vm: did not end: {', '.join(left)}\n" if left else ""))
     return max((outcome.status for outcome in outcomes), default=0)
 
 
@@ -128,4 +131,4 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     for outcome in outcomes:
         lines.append(f"vm: {outcome.line()}")
         lines += [f"vm:   {failure}" for failure in outcome.failures()]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)

@@ -29,11 +29,21 @@ SUITES = (
     Suite(
         "sctp", "qemu", ("tests/vm/test_vm_sctp.py", "--timeout=800")
     ),  # slow: what takes a kernel that lacks nothing
+    Suite("devicemapper-xfs", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestXfsOnLoop",)),
+    # tmpfs of that kernel takes no layers
+    Suite("overlay-others", "uml", (_OVERLAY, "-k", "OverlayOn and not OverlayOnXfs and not OverlayOnTmpfs")),
     Suite("overlay-xfs", "uml", (_OVERLAY, "-k", "OverlayOnXfs")),
     Suite("overlay", "uml", (_OVERLAY, "-k", "not OverlayOn")),
-    Suite("overlay-others", "uml", (_OVERLAY, "-k", "OverlayOn and not OverlayOnXfs")),
+    Suite(
+        "networks",
+        "uml",
+        (
+            "tests/system/test_macvlan.py",
+            "drivers/network/ipvlan",
+            "drivers/network/macvlan/tests/test_macvlan_kernel.py",
+        ),
+    ),
     Suite("devicemapper-ext4", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestExt4OnDisk",)),
-    Suite("devicemapper-xfs", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestXfsOnLoop",)),
     Suite(
         "devicemapper",
         "uml",
@@ -51,15 +61,6 @@ SUITES = (
                 f"{_OCI}::TestCrun::{test}"
                 for test in ("test_ids_inside_and_on_the_disk", "test_who_it_is_outside", "test_binds")
             ),
-        ),
-    ),
-    Suite(
-        "networks",
-        "uml",
-        (
-            "tests/system/test_macvlan.py",
-            "drivers/network/ipvlan",
-            "drivers/network/macvlan/tests/test_macvlan_kernel.py",
         ),
     ),
     Suite("containers", "uml", ("tests/vm/test_vm_guest.py", "tests/vm/test_vm_containers.py")),

@@ -110,8 +110,11 @@ def test_an_error_of_the_harness_is_raised() -> None:
     def job(said: BinaryIO) -> int:
         raise kernels.Unavailable("nothing to start")
 
+    out = io.BytesIO()
     with pytest.raises(kernels.Unavailable, match="nothing to start"):
-        ran(("a", job))
+        fleet.run([("good", says(GOOD, 0)), ("bad", job)], 1, out)
+    lines = [re.sub(r" +", " ", line) for line in out.getvalue().decode().splitlines()]
+    assert lines[-2:] == ["vm: good passed 0 s 8 passed, 1 skipped", "vm: did not end: bad"], "the rest is told even so"
 
 
 def test_one_machine_runs_however_little_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

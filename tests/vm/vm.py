@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -67,6 +68,7 @@ def main(words: list[str]) -> int:
 def test(suites: Sequence[Suite], arguments: Sequence[str], given: argparse.Namespace) -> int:
     """Run *suites*, each on a machine of its own, and say how they fared."""
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what has ended is told even so
     available, status = [], 0
     for engine in kernels.ENGINES:  # before the machines: they would fetch the same kernel at the same time
         if wanted := [suite for suite in suites if suite.engine == engine]:
