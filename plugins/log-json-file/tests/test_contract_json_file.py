@@ -31,9 +31,8 @@ class _Disk:
     def received(self, container: str) -> list[Message]:
         found = []
         for path in self._top.glob(f"stage/containers/{container}/{container}-json.log"):
-            for line in path.read_text("utf-8").splitlines(keepends=True):
-                if not line.endswith("\n"):
-                    break  # the driver is writing it just now: it has not arrived
+            *lines, _unfinished = path.read_text("utf-8").split("\n")  # only there: a line may hold U+0085 or U+2028
+            for line in lines:
                 each = json.loads(line)
                 text = each["log"].removesuffix("\n").encode()
                 found.append(Message(text, {"stdout": 1, "stderr": 2}[each["stream"]], nanoseconds(each["time"])))
