@@ -109,6 +109,10 @@ class TestArchives:
         for image in (listed[0], one, usage["Images"][0]):
             assert ("VirtualSize" in image) is there
 
+    async def test_docker_compose_finds_the_configuration_once_more(self, api: Any) -> None:
+        _, one, _ = await api("GET", f"/images/{IMAGE}/json")
+        assert one["ContainerConfig"] == one["Config"]
+
     @pytest.mark.parametrize("target", [f"/images/{IMAGE}/get", f"/images/get?names={IMAGE}"])
     async def test_save(self, api: Any, fakes: Any, target: str) -> None:
         status, body, response = await api("GET", target)

@@ -1140,7 +1140,8 @@ FIELDS: dict[str, tuple[list[str], str, dict[str, str]]] = {
         [],
         "image inspect busybox",
         {
-            "Container(Config)?": "gone from the API with 1.45",
+            "Container": "gone from the API with 1.45",
+            "ContainerConfig.*": "gone from the API with 1.45; the image's own, for docker-compose 1.29",
             "GraphDriver[.].*": "storage drivers are other ones and show no paths of the host",
             "(Virtual)?Size": "bytes of the layers' files; dockerd counts some of the archive's own",
         },

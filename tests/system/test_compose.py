@@ -76,6 +76,15 @@ def compose(
     run("down", "-v", "-t", "0", check=False)
 
 
+NETWORKLESS = """
+version: "2.4"
+services:
+  a: { image: "busybox:latest", command: sleep 1000, stop_signal: SIGKILL }
+  b: { image: "busybox:latest", command: sleep 1000, stop_signal: SIGKILL, network_mode: "service:a" }
+  c: { image: "busybox:latest", command: sleep 1000, stop_signal: SIGKILL, network_mode: host }
+"""
+
+
 def page(port: int) -> str:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
@@ -122,3 +131,18 @@ def test_a_project_that_cannot_start_says_why(compose: Compose, port: int) -> No
     assert failed.returncode != 0
     assert "address already in use" in failed.stderr
     compose("down", "-v", "-t", "0")
+
+
+def test_services_in_the_networks_of_others_are_made_again(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "docker-compose.yml").write_text(NETWORKLESS)
+    compose("up", "-d")
+    before = compose("ps", "-q").stdout.split()
+    compose("up", "-d", "--force-recreate", "-t", "0")
+    after = compose("ps", "-q").stdout.split()
+    assert (len(before), len(after)) == (3, 3)
+    assert not set(before) & set(after)
+    assert (
+        compose("exec", "-T", "a", "readlink", "/proc/self/ns/net").stdout
+        == compose("exec", "-T", "b", "readlink", "/proc/self/ns/net").stdout
+    )
+    compose("down", "-t", "0")

@@ -231,7 +231,7 @@ _WRITES = "pwrite64,unlink,unlinkat,rmdir,rename"
         (("rename", "NAME", "NAME-2"), {_WRITES: (1, 3)}),
         (("commit", "NAME", "made"), {_WRITES: (1, 4, 9)}),
     ],
-    ids=lambda value: value[0] if isinstance(value[0], str) else "",
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_killed_while_something_is_done_to_a_container(
     one: Mortal, name: str, words: tuple[str, ...], places: dict[str, tuple[int, ...]]

@@ -72,7 +72,10 @@ async def list_(call: Call) -> web.StreamResponse:
 
 async def inspect(call: Call) -> web.StreamResponse:
     """Everything about one image."""
-    return call.json(of_old(call, [await call.backends.images.inspect(call.name)])[0])
+    [found] = of_old(call, [await call.backends.images.inspect(call.name)])
+    # Gone from the API with 1.45. docker-compose 1.29 reads volumes there, whatever version it speaks, and would end in a
+    # KeyError where it makes containers again.
+    return call.json({**found, "ContainerConfig": found["Config"]})
 
 
 def of_old(call: Call, images: list[Json]) -> list[Json]:
