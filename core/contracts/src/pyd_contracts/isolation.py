@@ -37,6 +37,7 @@ class IsolationBackend(Protocol):
 
     Capabilities (an attribute ``capabilities: frozenset[str]``): ``terminal``, ``exec``, ``pause``, ``resources``;
     ``users``: a namespace of type ``user`` with ``linux.uidMappings`` and ``gidMappings`` (nothing asks others for it);
+    ``propagation``: mounts made inside reach the host by a bind that is shared (nothing promises it of others);
     ``runtimes``: the backend stands for several programs, and implements `Runtimes` too.
     """
 
@@ -63,6 +64,9 @@ class IsolationBackend(Protocol):
         ISO-15  FailedPrecondition unless created; NotFound when there is no such container.
         ISO-16  An error of execve(2) is raised here (NotFound, PermissionDenied or InvalidArgument), and the container
                 is stopped afterwards.
+        ISO-17  ``propagation``: where a bind has the option ``shared`` or ``rshared`` and its source is on a shared mount, what
+                the program mounts below it shows outside, and the other way round; not with a user namespace. Nothing else
+                that it mounts does.
         """
 
     @hookspec(firstresult=True)

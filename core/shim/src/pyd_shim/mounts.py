@@ -31,6 +31,7 @@ __all__ = [
     "own_namespace",
     "served",
     "split_options",
+    "take_shared",
 ]
 
 DEVICE_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
@@ -267,6 +268,17 @@ def bind_source(each: Mapping[str, Any]) -> int:
     """The source of an OCI mount of type bind, as a detached mount with its attributes."""
     set_, clear, propagation, recursive, data = split_options(each["options"])
     return detached_bind(each["source"], set_, clear, propagation, recursive, read_only_below="rro" in data)
+
+
+def take_shared(mounts: Sequence[dict[str, Any]]) -> None:
+    """Copy the sources of binds that are to be shared, for their ``fd``, while this new mount namespace still has the host's
+    own peer groups: a copy made after it became a slave would hear of the host and tell it nothing. Raises LaunchError."""
+    for each in mounts:
+        if each["type"] == "bind" and not {"shared", "rshared"}.isdisjoint(each["options"]):
+            try:
+                each["fd"] = bind_source(each)
+            except OSError as error:
+                raise mount_refused(each, error) from error
 
 
 def group_paths(layout: Mapping[str, Any], path: str) -> list[str]:

@@ -17,7 +17,7 @@ class TestNamespaces(IsolationContract):
     """The real kernel. Each test has a control group of its own, named after its directory, removed at its end."""
 
     subject = "namespaces"
-    capabilities = frozenset({"terminal", "exec", "pause"})
+    capabilities = frozenset({"terminal", "exec", "pause", "propagation"})
     uncertain = {"users": idmaps.unavailable()}  # noqa: RUF012
 
     @pytest.fixture(scope="class", autouse=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 from pyd_conformance.clauses import clause
+from pyd_conformance.isolation_propagation import IsolationPropagation
 from pyd_conformance.isolation_resources import IsolationResources
 from pyd_conformance.isolation_runtimes import IsolationRuntimes
 from pyd_conformance.isolation_stage import (
@@ -72,7 +73,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-class IsolationContract(IsolationStreams, IsolationResources, IsolationUsers, IsolationRuntimes):
+class IsolationContract(IsolationStreams, IsolationResources, IsolationUsers, IsolationPropagation, IsolationRuntimes):
     """Base of a backend's test class; ``subject`` names the backend in the report (default: the class's name)."""
 
     capabilities: frozenset[str] = frozenset()

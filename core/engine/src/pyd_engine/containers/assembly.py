@@ -17,7 +17,7 @@ from pyd_engine.containers.lines import Lines
 from pyd_engine.containers.links import Links
 from pyd_engine.containers.mounts import ContainerMounts
 from pyd_engine.containers.runner import Runner
-from pyd_engine.containers.runtimes import RuntimeTable
+from pyd_engine.containers.runtimes import RuntimeTable, powers
 from pyd_engine.containers.service import Containers
 from pyd_engine.containers.specs import Specs
 from pyd_engine.containers.store import ContainerStore
@@ -66,6 +66,7 @@ def make_containers(
     specs = Specs(
         runtimes=runtimes.names, default_runtime=runtimes.default, cgroup_parent=cgroup_parent,
         log_default=options.logging, check_log=delivery.check, remap=options.remap,
+        propagates=lambda name: "propagation" in powers(isolations[runtimes.of(name).isolation]),
     )  # fmt: skip
     store = ContainerStore(database)
     links = Links(store, connector)

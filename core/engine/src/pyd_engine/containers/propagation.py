@@ -18,8 +18,11 @@ __all__ = ["check_propagation"]
 _MOUNTINFO = "/proc/self/mountinfo"
 
 
-def check_propagation(binds: Sequence[Bind], mountinfo: str = _MOUNTINFO) -> list[str]:
-    """Warnings for what is done in part. Raises InvalidArgument for a source whose mount is private."""
+def check_propagation(binds: Sequence[Bind], *, reaches: bool, mountinfo: str = _MOUNTINFO) -> list[str]:
+    """Warnings for what is done in part. Raises InvalidArgument for a source whose mount is private.
+
+    reaches  whether mounts that the container makes can reach this host at all
+    """
     warnings = []
     for bind in binds:
         mode = bind.propagation.removeprefix("r")
@@ -29,7 +32,7 @@ def check_propagation(binds: Sequence[Bind], mountinfo: str = _MOUNTINFO) -> lis
         if "shared" not in kinds and (mode == "shared" or "master" not in kinds):
             what = "shared mount" if mode == "shared" else "shared or slave mount"
             raise InvalidArgument(f"path {bind.source} is mounted on {point} but it is not a {what}")
-        if mode == "shared":
+        if mode == "shared" and not reaches:
             warnings.append(
                 f"Mounts that the container makes below {bind.destination} stay its own: {bind.propagation} is done as "
                 f"{bind.propagation.replace('shared', 'slave')}"

@@ -9,7 +9,7 @@ from typing import Any
 from pyd_contracts.errors import InvalidArgument
 from pyd_contracts.isolation import IsolationBackend
 
-__all__ = ["Runtime", "RuntimeTable"]
+__all__ = ["Runtime", "RuntimeTable", "powers"]
 
 _ALIASES = {"io.containerd.runc.v2": "runc"}
 """Names that dockerd's clients know for a runtime, where there is that one."""
@@ -61,8 +61,14 @@ class RuntimeTable:
         return {name: {"path": self._names[name].path} for name in sorted(self._names)}
 
 
+def powers(backend: Any) -> frozenset[str]:
+    """The capabilities that a backend declares, if it declares any."""
+    declared: frozenset[str] = getattr(backend, "capabilities", frozenset())
+    return declared
+
+
 def _programs(backend: Any) -> Mapping[str, str]:
-    if "runtimes" not in getattr(backend, "capabilities", ()):
+    if "runtimes" not in powers(backend):
         return {}
     programs: Mapping[str, str] = backend.isolation_runtimes()
     return programs

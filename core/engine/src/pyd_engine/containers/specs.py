@@ -35,7 +35,8 @@ class Specs:
 
     *runtimes* are the names ``--runtime`` may have, *default_runtime* is what an empty one means; *cgroup_parent* is
     the default above the containers' groups. *log_default* is the log driver and the options of who says nothing, and
-    *check_log* raises for what a log driver does not take. *remap* are the ids of containers that do not opt out.
+    *check_log* raises for what a log driver does not take. *remap* are the ids of containers that do not opt out;
+    *propagates* tells of a runtime whether its containers' mounts can reach the host (``propagation``).
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Specs:
         log_default: LogConfig = _LOG_DEFAULT,
         check_log: Callable[[LogConfig], None] = lambda _config: None,
         remap: Remap | None = None,
+        propagates: Callable[[str], bool] = lambda _runtime: False,
     ) -> None:
         self._check_log = check_log
         self._remap = remap
+        self._propagates = propagates
         self._cgroup_parent = cgroup_parent
         self._host = host_view()
         bound = "CAP_SYS_RESOURCE" not in self._host.capabilities
@@ -85,11 +88,16 @@ class Specs:
         if name:
             check_name(name)
         warnings = validate(request, self._facts)
-        warnings += check_propagation(mounts_of(request.host_config, self._facts))
+        reaches = self._reaches_host(request.host_config)
+        warnings += check_propagation(mounts_of(request.host_config, self._facts), reaches=reaches)
         warnings += cdi.edits(cdi.asked(request.host_config.device_requests or ()))[1]
         host_config = with_defaults(request.host_config, self._defaults)
         self._check_log(host_config.log_config)
         return msgspec.structs.replace(request, host_config=host_config), warnings
+
+    def _reaches_host(self, config: HostConfig) -> bool:
+        """Whether what a container mounts below shared binds shows outside: no more of it does from a user namespace."""
+        return self._propagates(config.runtime) and (self._remap is None or config.userns_mode == "host")
 
     def remap_of(self, container: Container) -> Remap | None:
         """The ids of a container's user namespace; None when it is the host's."""

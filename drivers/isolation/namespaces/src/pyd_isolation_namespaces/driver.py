@@ -31,8 +31,7 @@ class NamespacesBackend(ShimBackend):
     ) -> None:
         super().__init__(run, log, cgroup_parent=cgroup_parent, launcher=_LAUNCHER, realtime=realtime)
         self._no_users = idmaps.unavailable()
-        if not self._no_users:
-            self.capabilities = frozenset({*ShimBackend.capabilities, "users"})
+        self.capabilities = ShimBackend.capabilities | {"propagation"} | (set() if self._no_users else {"users"})
         self._filters: dict[bytes, bytes] = {}
         self._recent: dict[int, tuple[Mapping[str, Any], bytes]] = {}
 

@@ -23,7 +23,7 @@ from pyd_shim import kernel as k
 from pyd_shim import message
 from pyd_shim.builders import loopback_up
 from pyd_shim.ends import LaunchError
-from pyd_shim.mounts import mount_rootfs, needs_device
+from pyd_shim.mounts import mount_rootfs, needs_device, take_shared
 from pyd_shim.plans import from_memory
 from pyd_shim.users import Identity, identify
 
@@ -85,7 +85,9 @@ def _init(plan: dict[str, Any], report: socket.socket, stdio: tuple[int, int, in
         warnings = _prepare(process, [])
     os.setsid()
     _join_keyring(plan["id"])
-    # Nothing mounted here may show on the host (mount_namespaces(7)).
+    # Nothing mounted here may show on the host (mount_namespaces(7)), but for what is below binds that say so.
+    if not remapped:
+        take_shared(plan["mounts"])
     k.mount("", "/", None, k.MS_REC | k.MS_SLAVE)
     if remapped:
         _forget_imports()
