@@ -101,7 +101,8 @@ async def in_thread(feed: Feed, work: Callable[[], _T], what: str) -> _T:
     try:
         return await asyncio.shield(task)
     except (TarError, StreamError) as error:
-        raise InvalidArgument(f"{what}: {error}") from error
+        words = str(error)
+        raise InvalidArgument(words if words.startswith(f"{what}: ") else f"{what}: {words}") from error
     finally:
         filling.cancel()
         feed.stop()

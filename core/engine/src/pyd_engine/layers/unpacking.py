@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,9 +102,7 @@ class Unpacking:
                 request = {"skeleton": True, "target": str(target), "mounts": _plain(mounts)}
                 answer = await self._workers.ask(request, lambda _: None, what)
                 if "done" not in answer:
-                    raise from_oserror(
-                        OSError(answer.get("errno", 0), answer["message"]), f"{what}: {answer['message']}"
-                    )
+                    raise _of_system(answer, what)
 
     async def sweep(self, driver: str, storage: Storage, prefix: str | tuple[str, ...]) -> None:
         """Remove what has such a key and is not being made."""
@@ -183,12 +181,12 @@ class Unpacking:
             if refused := answer["done"]["refused"]:
                 self._log.warning("layer %s: %d extended attributes are not supported here", layer.diff_id, refused)
             return answer
-        kind, message = answer.get("failed"), f"unpack layer {layer.diff_id}: {answer.get('message')}"
+        kind, what = answer.get("failed"), f"unpack layer {layer.diff_id}"
         if kind == "lower":
             raise _Lower(answer["message"])
         if kind == "layer":
-            raise LayerError(message)
-        raise from_oserror(OSError(answer.get("errno", 0), answer["message"]), message)
+            raise LayerError(f"{what}: {answer['message']}")
+        raise _of_system(answer, what)
 
     @contextlib.asynccontextmanager
     async def _growing(
@@ -232,6 +230,11 @@ class Unpacking:
         self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="unpack-", dir=self._run) as directory:
             yield Path(directory)
+
+
+def _of_system(answer: Mapping[str, Any], what: str) -> PydError:
+    """What the kernel said to a worker, as if it had been said here."""
+    return from_oserror(OSError(answer.get("errno", 0), answer["message"], answer.get("path") or None), what)
 
 
 def _plain(mounts: Sequence[Mount]) -> list[list[object]]:

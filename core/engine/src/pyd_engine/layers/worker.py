@@ -20,7 +20,7 @@ container's root must have (`skeleton`).
 The answer is lines of JSON: ``{"read": bytes}`` at most ten a second, one of
 ``{"done": {"entries", "bytes", "refused"}, "open": {"directories", "root"}}`` or ``{"failed": kind, "message": text}`` with
 kind ``layer`` (its content breaks a rule), ``damaged`` (the blob is not what its digest says), ``lower`` (apply it to the
-union instead), ``system`` (disk, kernel; with "errno"), and last ``{"ended": status}``, minus a signal's number when it was
+union instead), ``system`` (disk, kernel; with "errno" and "path"), and last ``{"ended": status}``, minus a signal's number when it was
 killed. Who asked and ends its side of the stream has the process killed.
 """
 
@@ -154,8 +154,8 @@ def _answer(asker: socket.socket) -> None:
     except _Damaged as error:
         answer = {"failed": "damaged", "message": str(error)}
     except OSError as error:
-        where = f" ({os.fsdecode(error.filename)})" if isinstance(error.filename, str | bytes) else ""
-        answer = {"failed": "system", "message": f"{error.strerror}{where}", "errno": error.errno or 0}
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        answer = {"failed": "system", "message": str(error.strerror), "path": path, "errno": error.errno or 0}
     except BaseException:  # noqa: BLE001 # the daemon tells it
         traceback.print_exc()
         os._exit(1)
