@@ -20,8 +20,8 @@ container's root must have (`skeleton`).
 The answer is lines of JSON: ``{"read": bytes}`` at most ten a second, one of
 ``{"done": {"entries", "bytes", "refused"}, "open": {"directories", "root"}}`` or ``{"failed": kind, "message": text}`` with
 kind ``layer`` (its content breaks a rule), ``damaged`` (the blob is not what its digest says), ``lower`` (apply it to the
-union instead), ``system`` (disk, kernel; with "errno" and "path"), and last ``{"ended": status}``, minus a signal's number when it was
-killed. Who asked and ends its side of the stream has the process killed.
+union instead), ``system`` (disk, kernel; with "errno" and "path"), and last ``{"ended": status}``, minus a signal's number
+when it was killed. Who asked and ends its side of the stream has the process killed.
 """
 
 from __future__ import annotations
