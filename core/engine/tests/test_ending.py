@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import sys
 from asyncio.subprocess import PIPE
@@ -55,3 +57,25 @@ def test_one_that_wrote_more_than_anybody_read_has_an_end_too() -> None:
         return process.returncode
 
     assert asyncio.run(run()) == -9
+
+
+def test_what_it_did_not_read_is_nobodys_fault() -> None:
+    """A client sends on while the worker ends: the pipe breaks, and nothing of that is left for the loop to complain about."""
+    complaints: list[str] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context["message"]))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", "-c", "import os; os.close(0)", stdin=PIPE
+        )
+        assert process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            while True:
+                process.stdin.write(b"x" * 65536)
+                await process.stdin.drain()
+        await end(process)
+        del process
+        gc.collect()
+
+    asyncio.run(run())
+    assert complaints == []

@@ -24,6 +24,10 @@ async def end(process: asyncio.subprocess.Process) -> None:
             os.kill(process.pid, signal.SIGKILL)
     streams = (_drain(each) for each in (process.stdout, process.stderr) if each is not None)
     await asyncio.shield(asyncio.gather(process.wait(), *streams))
+    if process.stdin is not None:
+        process.stdin.close()
+        with contextlib.suppress(OSError):  # it did not read to the end: known, or else the loop complains of what nobody asks
+            await process.stdin.wait_closed()
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
