@@ -26,7 +26,9 @@ async def end(process: asyncio.subprocess.Process) -> None:
     await asyncio.shield(asyncio.gather(process.wait(), *streams))
     if process.stdin is not None:
         process.stdin.close()
-        with contextlib.suppress(OSError):  # it did not read to the end: known, or else the loop complains of what nobody asks
+        with contextlib.suppress(
+            OSError
+        ):  # it did not read to the end: known, or else the loop complains of what nobody asks
             await process.stdin.wait_closed()
 
 
