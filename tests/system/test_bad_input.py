@@ -277,3 +277,28 @@ def test_a_full_disk(small: tuple[Client, Path], image_archive: Path) -> None:
     ballast.unlink()
     assert docker("run", "--rm", IMAGE, "echo", "works again").stdout == "works again\n"
     assert docker("ps", "-aq").stdout == ""
+
+
+def test_a_daemon_starts_on_a_disk_that_filled_up(
+    new_pydd: Callable[..., Daemon], client_environment: dict[str, str], tmp_path: Path, image_archive: Path
+) -> None:
+    """Who else could free it?"""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], check=True)
+    try:
+        daemon = new_pydd(data=disk / "data")
+        docker = Client((docker_program(), "-H", daemon.url), client_environment)
+        docker("load", "-q", "-i", image_archive)
+        docker("run", "--name", "big", IMAGE, "dd", "if=/dev/zero", "of=/big", "bs=64k", check=False)
+        daemon.stop()
+        fill(disk, 0)
+
+        daemon.start()
+
+        assert "the reserve is given up" in daemon.tail()
+        docker("rm", "big")
+        assert docker("run", "--rm", IMAGE, "echo", "works again").stdout == "works again\n"
+        daemon.close()
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

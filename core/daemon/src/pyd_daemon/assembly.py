@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pyd_contracts.errors import FailedPrecondition, InvalidArgument, PermissionDenied, ResourceExhausted, from_oserror
+from pyd_contracts.errors import FailedPrecondition, InvalidArgument, from_oserror
 from pyd_daemon import delivery
 from pyd_daemon.backends import Backends
 from pyd_daemon.config import Configuration
 from pyd_daemon.images import ImagesFace
 from pyd_daemon.networks import NetworksFace
+from pyd_daemon.room import make_room, set_aside
 from pyd_daemon.system import SystemService
 from pyd_daemon.volumes import VolumesFace
 from pyd_engine.composition import Composition, CompositionError, compose
@@ -48,8 +49,6 @@ from pyd_engine.volumes.service import Volumes
 
 __all__ = ["Engine", "Foundation", "assemble", "engine_id"]
 
-_LEAST_FREE = 1 << 20  # bytes: less than that and SQLite's log cannot be written
-
 
 class Foundation:
     """What all services stand on: metadata, events, drivers. Opened whole or not at all."""
@@ -60,7 +59,7 @@ class Foundation:
         self.instance = instance
         self.log = log
         root, run = configuration.data_root, configuration.run_root
-        _room(root)
+        make_room(root, log)
         _refuse_amnesia(root)
         with ExitStack() as undo:
             self.database = Database(root / "metadata.db")
@@ -70,6 +69,7 @@ class Foundation:
             self.composition: Composition = compose(configuration.selection(), root, run, instance, log)
             undo.callback(self.composition.close)
             self.events.forward(self.composition.listeners.publish)
+            set_aside(root, log)
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -101,20 +101,6 @@ def engine_id(root: Path) -> str:
     except OSError as error:
         raise from_oserror(error, f"write {path}") from error
     return fresh
-
-
-def _room(root: Path) -> None:
-    try:
-        space = os.statvfs(root)
-    except OSError as error:
-        raise from_oserror(error, f"look at the data root {root}") from error
-    if space.f_bavail * space.f_frsize < _LEAST_FREE or (space.f_files and not space.f_favail):
-        what = "inodes" if space.f_files and not space.f_favail else "space"
-        raise ResourceExhausted(
-            f"the file system of the data root {root} has no {what} left; free some, or choose another with --data-root"
-        )
-    if os.statvfs(root).f_flag & os.ST_RDONLY:
-        raise PermissionDenied(f"the data root {root} is on a read-only file system")
 
 
 def _refuse_amnesia(root: Path) -> None:
