@@ -20,6 +20,7 @@ from pyd_contracts.errors import DriverFault, FailedPrecondition, ResourceExhaus
 __all__ = ["Database"]
 
 log = logging.getLogger(__name__)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _RESERVE_PAGES = 256  # of 4 KiB
 
 
@@ -48,7 +49,8 @@ class Database:
             )
             self._reserve()
         except sqlite3.Error as error:
-            raise DriverFault(f"open the metadata database {path}: {error}") from error
+            advice = "; restore it from a backup" if error.sqlite_errorcode in _DAMAGED else ""
+            raise DriverFault(f"open the metadata database {path}: {error}{advice}") from error
 
     def _reserve(self) -> None:
         """Take the space that small changes need, so that a full disk stops no bookkeeping: removing must always work.
@@ -112,9 +114,10 @@ class Database:
                 except sqlite3.OperationalError as error:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
-                    raise ResourceExhausted(
-                        f"write the metadata database {self.path}: {error}; free some space"
-                    ) from error
+                    what = f"write the metadata database {self.path}: {error}"
+                    if _is_full(error):
+                        raise ResourceExhausted(f"{what}; free some space") from error
+                    raise DriverFault(what) from error
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
