@@ -20,11 +20,15 @@ def database(tmp_path: Path) -> Database:
 
 
 def test_a_transaction_is_all_or_nothing(database: Database) -> None:
-    with pytest.raises(KeyError), database.transaction() as sql:
-        sql.execute("INSERT INTO things (id) VALUES ('outer')")
-        with database.transaction() as inner:
-            inner.execute("INSERT INTO things (id) VALUES ('inner')")
-        raise KeyError
+    def change_and_fail() -> None:
+        with database.transaction() as sql:
+            sql.execute("INSERT INTO things (id) VALUES ('outer')")
+            with database.transaction() as inner:
+                inner.execute("INSERT INTO things (id) VALUES ('inner')")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        change_and_fail()
     assert database.rows("SELECT id FROM things") == []
     with database.transaction() as sql:
         sql.execute("INSERT INTO things (id) VALUES ('kept')")
@@ -58,10 +62,14 @@ def test_a_damaged_file_says_what_helps(tmp_path: Path, content: bytes) -> None:
 def test_a_full_disk_is_told_and_loses_nothing(database: Database) -> None:
     [(pages,)] = database.rows("PRAGMA page_count")
     database.rows(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(ResourceExhausted, match="write the metadata database .*; free some space"):
+
+    def fill() -> None:
         for number in range(100):
             with database.transaction() as sql:
                 sql.execute("INSERT INTO things VALUES (?, zeroblob(100000))", (str(number),))
+
+    with pytest.raises(ResourceExhausted, match="write the metadata database .*; free some space"):
+        fill()
     before = database.rows("SELECT id FROM things")
     with database.transaction() as sql:
         sql.execute("DELETE FROM things")
