@@ -1026,6 +1026,7 @@ create --name pc -p 8080:80/icmp busybox true
 UNORDERED = {
     "network prune -f": "dockerd walks a Go map, whose order changes from run to run",
     "diff ff": "dockerd walks a Go map",
+    "run --rm --network none -e 'ÄÖ=ü' -e 'A B=c d' -e X==y busybox env": "the client walks a Go map",
 }
 """Lines whose answer is a set: their lines are compared sorted."""
 
