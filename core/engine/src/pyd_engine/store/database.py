@@ -49,7 +49,8 @@ class Database:
             )
             self._reserve()
         except sqlite3.Error as error:
-            advice = "; restore it from a backup" if error.sqlite_errorcode in _DAMAGED else ""
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary one (sqlite.org/rescode.html)
+            advice = "; restore it from a backup" if code in _DAMAGED else ""
             raise DriverFault(f"open the metadata database {path}: {error}{advice}") from error
 
     def _reserve(self) -> None:
