@@ -24,7 +24,7 @@ from pyd_engine.layers.process import Workers
 from pyd_engine.layers.sharing import SharedWork, Tell, together
 from pyd_engine.layers.slots import Slots
 from pyd_engine.layers.tar import Limits
-from pyd_engine.layers.unpacking import PREFIX, Unpacking
+from pyd_engine.layers.unpacking import PREFIX, Place, Unpacking
 from pyd_engine.store.content import Content
 from pyd_engine.store.database import Database
 
@@ -177,9 +177,8 @@ class Layers:
         if await self.present(driver, chain):
             tell("present", layer.size, layer.size)
         else:
-            done = await self._unpacking.unpack(
-                tell, driver, storage, layer, chain, parent, lambda: self._there(driver, parent)
-            )
+            place = Place(driver, storage, chain, parent)
+            done = await self._unpacking.unpack(tell, layer, place, lambda: self._there(driver, parent))
             with self._database.transaction() as sql:
                 row = (layer.diff_id, done["bytes"], done["entries"])
                 sql.execute("INSERT OR REPLACE INTO layer_sizes VALUES (?, ?, ?)", row)
@@ -221,7 +220,7 @@ class Layers:
         storage = self._storage(driver)
         if await self.present(driver, name):
             return
-        await self._unpacking.furnish(driver, storage, name, parent)
+        await self._unpacking.furnish(Place(driver, storage, name, parent))
 
     # --- holding and removal -----------------------------------------------------------------------------------------
 

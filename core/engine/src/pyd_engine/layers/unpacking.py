@@ -13,7 +13,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,11 +27,26 @@ from pyd_engine.layers.slots import Slots
 from pyd_engine.layers.tar import Limits
 from pyd_engine.store.content import Content
 
-__all__ = ["PREFIX", "Unpacking"]
+__all__ = ["PREFIX", "Place", "Unpacking"]
 
 PREFIX = "unpack-"
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a layer goes: the snapshot *chain* of *storage*, which is called *driver*, over *parent*, None for the lowest."""
+
+    driver: str
+    storage: Storage
+    chain: str
+    parent: str | None
+
+    @property
+    def prefix(self) -> str:
+        """What the keys begin with that are used to make it."""
+        return PREFIX + self.chain.removeprefix("sha256:")
 
 
 class _Lower(Exception):
@@ -61,44 +76,37 @@ class Unpacking:
         return frozenset(key for where, key in self._keys if where == driver)
 
     async def unpack(
-        self,
-        tell: Tell,
-        driver: str,
-        storage: Storage,
-        layer: LayerDescriptor,
-        chain: str,
-        parent: str | None,
-        parent_there: Callable[[], Awaitable[None]],
+        self, tell: Tell, layer: LayerDescriptor, place: Place, parent_there: Callable[[], Awaitable[None]]
     ) -> dict[str, int]:
-        """Commit *layer* over *parent* as *chain*; returns the worker's counts. LayerError when its content is at fault.
+        """Commit *layer* in its *place*; returns the worker's counts. LayerError when its content is at fault.
 
         *parent_there* waits for the parent. A driver that can put a layer over one afterwards has it waited for after the work.
         """
-        await self.sweep(driver, storage, PREFIX + chain.removeprefix("sha256:"))
-        if "layer-targets" in storage.capabilities:
+        await self.sweep(place.driver, place.storage, place.prefix)
+        if "layer-targets" in place.storage.capabilities:
             try:
-                return await self._direct(tell, driver, storage, layer, chain, parent, parent_there)
+                return await self._direct(tell, layer, place, parent_there)
             except _Lower as need:
-                self._log.info("layer %s in %s: applied to the union: %s", chain, driver, need)
+                self._log.info("layer %s in %s: applied to the union: %s", place.chain, place.driver, need)
         await parent_there()
-        async with self._growing(driver, storage, chain, parent) as (_, mounts):
+        async with self._growing(place) as (_, mounts):
             with self._mount_point() as target:
                 request = {
                     "target": str(target),
                     "mounts": _plain(mounts),
                     "overlay": False,
-                    "lower": parent is not None,
+                    "lower": place.parent is not None,
                 }
                 answer = await self._apply(tell, layer, request)
                 done: dict[str, int] = answer["done"]
                 return done
 
-    async def furnish(self, driver: str, storage: Storage, name: str, parent: str | None) -> None:
-        """Commit the skeleton over *parent* as *name*."""
-        await self.sweep(driver, storage, PREFIX + name.removeprefix("sha256:"))
+    async def furnish(self, place: Place) -> None:
+        """Commit the skeleton in its *place*."""
+        await self.sweep(place.driver, place.storage, place.prefix)
         what = "make the places that every container needs"
         with self._mount_point() as target:
-            async with self._growing(driver, storage, name, parent) as (_, mounts):
+            async with self._growing(place) as (_, mounts):
                 request = {"skeleton": True, "target": str(target), "mounts": _plain(mounts)}
                 answer = await self._workers.ask(request, lambda _: None, what)
                 if "done" not in answer:
@@ -111,30 +119,24 @@ class Unpacking:
                 await self._discard(storage, snapshot.name)
 
     async def _direct(
-        self,
-        tell: Tell,
-        driver: str,
-        storage: Storage,
-        layer: LayerDescriptor,
-        chain: str,
-        parent: str | None,
-        parent_there: Callable[[], Awaitable[None]],
+        self, tell: Tell, layer: LayerDescriptor, place: Place, parent_there: Callable[[], Awaitable[None]]
     ) -> dict[str, int]:
         """Write the layer into a directory of the driver's. _Lower when that cannot hold it."""
+        storage, parent = place.storage, place.parent
         early = parent is not None and "rebase" in storage.capabilities
         if not early:
             await parent_there()
-        async with self._growing(driver, storage, chain, None if early else parent) as (key, _):
-            place = await asyncio.to_thread(storage.storage_layer_target, key=key)
-            over = place.whiteouts is Whiteouts.OVERLAY
-            request = {"target": str(place.path), "mounts": [], "overlay": over, "lower": parent is not None}
+        async with self._growing(place, alone=early) as (key, _):
+            target = await asyncio.to_thread(storage.storage_layer_target, key=key)
+            over = target.whiteouts is Whiteouts.OVERLAY
+            request = {"target": str(target.path), "mounts": [], "overlay": over, "lower": parent is not None}
             answer = await self._apply(tell, layer, request)
             if early:
                 await parent_there()
                 await _whole(lambda: storage.storage_rebase(key=key, parent=parent or ""))
             if parent is not None and over:
                 left = answer["open"] if early else {**answer["open"], "root": None}
-                await self._settle(driver, storage, layer, key, parent, str(place.path), left)
+                await self._settle(layer, place, key, str(target.path), left)
             done: dict[str, int] = answer["done"]
             return done
 
@@ -154,23 +156,14 @@ class Unpacking:
             raise DriverFault(f"unpack layer {layer.diff_id}: {answer['message']}; it is removed, pull the image again")
         return self._done(layer, answer)
 
-    async def _settle(
-        self,
-        driver: str,
-        storage: Storage,
-        layer: LayerDescriptor,
-        key: str,
-        parent: str,
-        target: str,
-        left: dict[str, Any],
-    ) -> None:
+    async def _settle(self, layer: LayerDescriptor, place: Place, key: str, target: str, left: dict[str, Any]) -> None:
         """What the layer left open is settled now that the layers below it are there."""
         if not left["directories"] and not left["root"]:
             return
         request: dict[str, Any] = {"settle": left, "target": target, "below": None}
         async with contextlib.AsyncExitStack() as stack:
             if left["directories"]:
-                view = await stack.enter_async_context(self._view(driver, storage, key, parent))
+                view = await stack.enter_async_context(self._view(place, key))
                 request["below"] = [str(stack.enter_context(self._mount_point())), _plain(view)]
             await stack.enter_async_context(self._slots.one(short=True))
             self._done(layer, await self._workers.ask(request, lambda _: None, f"settle layer {layer.diff_id}"))
@@ -189,33 +182,35 @@ class Unpacking:
         raise _of_system(answer, what)
 
     @contextlib.asynccontextmanager
-    async def _growing(
-        self, driver: str, storage: Storage, chain: str, parent: str | None
-    ) -> AsyncIterator[tuple[str, Sequence[Mount]]]:
-        """A key and its mounts to fill; becomes *chain* at the end, unless that came about meanwhile. Gone after a failure."""
-        key = f"{PREFIX}{chain.removeprefix('sha256:')}-{secrets.token_hex(4)}"
-        self._keys.add((driver, key))
+    async def _growing(self, place: Place, *, alone: bool = False) -> AsyncIterator[tuple[str, Sequence[Mount]]]:
+        """A key and its mounts to fill; becomes the chain at the end, unless that came about meanwhile. Gone after a failure.
+
+        *alone*: over nothing yet; who fills it puts it over the parent.
+        """
+        storage, parent = place.storage, None if alone else place.parent
+        key = f"{place.prefix}-{secrets.token_hex(4)}"
+        self._keys.add((place.driver, key))
         committed = False
         try:
             yield key, await _whole(lambda: storage.storage_prepare(key=key, parent=parent, options={}))
             with contextlib.suppress(AlreadyExists):
-                await _whole(lambda: storage.storage_commit(name=chain, key=key))
+                await _whole(lambda: storage.storage_commit(name=place.chain, key=key))
                 committed = True
         finally:
             if not committed:
                 await asyncio.shield(self._discard(storage, key))
-            self._keys.discard((driver, key))
+            self._keys.discard((place.driver, key))
 
     @contextlib.asynccontextmanager
-    async def _view(self, driver: str, storage: Storage, key: str, parent: str) -> AsyncIterator[Sequence[Mount]]:
+    async def _view(self, place: Place, key: str) -> AsyncIterator[Sequence[Mount]]:
         """How to look at what is below the layer that *key* will be."""
         view = f"{key}-below"
-        self._keys.add((driver, view))
+        self._keys.add((place.driver, view))
         try:
-            yield await _whole(lambda: storage.storage_view(key=view, parent=parent))
+            yield await _whole(lambda: place.storage.storage_view(key=view, parent=place.parent or ""))
         finally:
-            await asyncio.shield(self._discard(storage, view))
-            self._keys.discard((driver, view))
+            await asyncio.shield(self._discard(place.storage, view))
+            self._keys.discard((place.driver, view))
 
     async def _discard(self, storage: Storage, key: str) -> None:
         try:
