@@ -31,6 +31,7 @@ PREFIXES = {
     "VolumeDriver": "VOL",
     "LogDriver": "LOG",
     "LogFiles": "LOG",
+    "BuildFrontend": "FRO",
     "EngineEvents": "EVT",
 }
 

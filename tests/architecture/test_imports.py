@@ -10,6 +10,7 @@ import pytest
 
 import import_rules
 from pyd_contracts.events import GROUP as PLUGINS
+from pyd_contracts.frontend import GROUP as FRONTEND
 from pyd_contracts.ipam import GROUP as IPAM
 from pyd_contracts.isolation import GROUP as ISOLATION
 from pyd_contracts.log import GROUP as LOG
@@ -18,7 +19,7 @@ from pyd_contracts.storage import GROUP as STORAGE
 from pyd_contracts.volume import GROUP as VOLUME
 from source_tree import ROOT, Member, members
 
-GROUPS = {STORAGE, NETWORK, IPAM, ISOLATION, VOLUME, LOG, PLUGINS}
+GROUPS = {STORAGE, NETWORK, IPAM, ISOLATION, VOLUME, LOG, FRONTEND, PLUGINS}
 OURS = {member.name for member in members()}
 PLUGGED = [member for member in members() if member.document["project"].get("entry-points", {}).keys() & GROUPS]
 

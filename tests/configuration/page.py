@@ -23,6 +23,7 @@ _KINDS = {  # group of entry points: table of the configuration
     "pyd.isolation.v1": "isolation",
     "pyd.volume.v1": "volume",
     "pyd.log.v1": "logging",
+    "pyd.frontend.v1": "frontend",
     "pyd.plugin.v1": "plugins",
 }
 _WORDS = {bool: "boolean", int: "number", str: "string", list: "strings", dict: "table"}
@@ -31,7 +32,10 @@ _WORDS = {bool: "boolean", int: "number", str: "string", list: "strings", dict: 
 def drivers() -> Iterator[tuple[str, EntryPoint]]:
     """The drivers and plugins of this repository, each with its table of the configuration file."""
     ours = {path.parent.name for path in ROOT.glob("drivers/*/*/pyproject.toml")}
-    ours |= {path.parent.name.removeprefix("log-") for path in ROOT.glob("plugins/*/pyproject.toml")}
+    ours |= {
+        path.parent.name.removeprefix("log-").removeprefix("frontend-")
+        for path in ROOT.glob("plugins/*/pyproject.toml")
+    }
     for group, table in _KINDS.items():
         for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
             if entry.name in ours:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyd_contracts.context import DriverContext, Setting, read_settings
 from pyd_contracts.events import EngineEvents
+from pyd_contracts.frontend import BuildFrontend
 from pyd_contracts.ipam import IpamDriver
 from pyd_contracts.isolation import INIT, IsolationBackend, Runtimes
 from pyd_contracts.log import LogDriver, LogFiles
@@ -15,6 +16,7 @@ from pyd_contracts.volume import VolumeDriver
 __all__ = [
     "CONTRACTS",
     "INIT",
+    "BuildFrontend",
     "DiffSource",
     "DriverContext",
     "EngineEvents",
@@ -53,6 +55,7 @@ CONTRACTS: tuple[type[object], ...] = (
     VolumeDriver,
     LogDriver,
     LogFiles,
+    BuildFrontend,
     EngineEvents,
 )
 """Every hook specification: a relay knows them all, so that one wrapper may cover several kinds of driver."""

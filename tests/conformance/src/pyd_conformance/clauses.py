@@ -18,7 +18,15 @@ __all__ = ["CONTRACTS", "Clause", "clause", "clauses_of", "contract_of", "docume
 F = TypeVar("F", bound=Callable[..., Any])
 _CLAUSES = "pyd_clauses"
 _NEEDS = "pyd_needs"
-CONTRACTS = {"STO": "storage", "NET": "network", "ISO": "isolation", "LOG": "log", "VOL": "volume", "IPA": "ipam"}
+CONTRACTS = {
+    "STO": "storage",
+    "NET": "network",
+    "ISO": "isolation",
+    "LOG": "log",
+    "VOL": "volume",
+    "IPA": "ipam",
+    "FRO": "frontend",
+}
 """What the numbers of a contract's clauses begin with, and its name, in the order of reports."""
 _LINE = re.compile(r"^\s*([A-Z]{3}-\d+)\s{2,}(\S.*)$")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyd_contracts.values.builds import Copy, Plan, Recipe, Run, Stage, Step
 from pyd_contracts.values.isolation import Connection, Created, Execution, Sandbox, State, Statistics, Status, Stdio
 from pyd_contracts.values.networks import (
     Address,
@@ -33,6 +34,7 @@ __all__ = [
     "Attachment",
     "ChangeKind",
     "Connection",
+    "Copy",
     "Created",
     "Event",
     "Execution",
@@ -44,15 +46,20 @@ __all__ = [
     "NetworkSpec",
     "Passage",
     "Piece",
+    "Plan",
     "Pool",
     "PoolRequest",
     "PublishedPort",
+    "Recipe",
+    "Run",
     "Sandbox",
     "Snapshot",
+    "Stage",
     "State",
     "Statistics",
     "Status",
     "Stdio",
+    "Step",
     "Subnet",
     "TreeChange",
     "Usage",

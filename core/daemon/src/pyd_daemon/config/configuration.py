@@ -171,6 +171,11 @@ class Configuration:
         return tuple(self._read("registry.mirrors"))
 
     @property
+    def default_frontend(self) -> str:
+        """What reads recipes of builds."""
+        return str(self._read("frontend.default"))
+
+    @property
     def unpack_on_pull(self) -> bool:
         """Whether layers are unpacked while they arrive."""
         return bool(self._read("images.unpack-on-pull"))
@@ -204,6 +209,7 @@ class Configuration:
             logging=Choice(
                 default=self.default_logging, disabled=self._read("logging.disabled"), tables=tables_of("logging")
             ),
+            frontend=Choice(disabled=self._read("frontend.disabled"), tables=tables_of("frontend")),
             plugins=Choice(disabled=self._read("plugins.disabled"), tables=tables_of("plugins")),
             origins=origins,
         )

@@ -21,6 +21,7 @@ _TABLES = {
     "isolation": "",
     "volume": "",
     "logging": "A log driver's own settings are in a table of its name, for example [logging.json-file].",
+    "frontend": "What builds are described in.",
     "plugins": "A plugin's settings are in a table of its name.",
     "registry": "",
     "images": "",

@@ -184,6 +184,13 @@ _ALL = (
     ),
     Key("volume.default", TEXT, "local", "Driver of volumes that name none."),
     Key("volume.disabled", NAMES, [], "Installed volume drivers that are not loaded."),
+    Key(
+        "frontend.default",
+        TEXT,
+        "dockerfile",
+        "What reads the recipes of builds that name no frontend. The daemon starts without it, too.",
+    ),
+    Key("frontend.disabled", NAMES, [], "Installed frontends of builds that are not loaded."),
     Key("plugins.disabled", NAMES, [], "Installed plugins that are not loaded."),
     Key("registry.insecure", NAMES, [], "Registries (host, host:port or CIDR) that may be reached without TLS."),
     Key("registry.mirrors", MIRRORS, [], "Mirrors of Docker Hub, tried in this order before it."),
@@ -204,5 +211,5 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 }
 """The keys of each table."""
 
-DRIVER_TABLES = ("storage", "network", "ipam", "isolation", "volume", "logging", "plugins")
+DRIVER_TABLES = ("storage", "network", "ipam", "isolation", "volume", "logging", "frontend", "plugins")
 """Tables in which further tables, named by drivers, hold the settings of those."""

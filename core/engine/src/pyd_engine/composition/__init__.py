@@ -7,9 +7,10 @@ from pyd_engine.composition.discovery import Catalogue, Installed, discover
 from pyd_engine.composition.relay import ContractError, Relay
 from pyd_engine.composition.report import DriverReport
 from pyd_engine.composition.selection import Choice, Selection
-from pyd_engine.composition.slots import IPAM, ISOLATION, LOGGING, NETWORK, PLUGINS, STORAGE, VOLUME, Slot
+from pyd_engine.composition.slots import FRONTEND, IPAM, ISOLATION, LOGGING, NETWORK, PLUGINS, STORAGE, VOLUME, Slot
 
 __all__ = [
+    "FRONTEND",
     "IPAM",
     "ISOLATION",
     "LOGGING",

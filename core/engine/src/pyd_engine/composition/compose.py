@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pyd_contracts.context import DriverContext, read_settings
 from pyd_contracts.errors import Declined, FailedPrecondition, InvalidArgument, PydError, from_oserror
+from pyd_contracts.frontend import BuildFrontend
 from pyd_contracts.ipam import IpamDriver
 from pyd_contracts.isolation import IsolationBackend
 from pyd_contracts.log import LogDriver
@@ -29,6 +30,7 @@ from pyd_engine.composition.relay import ContractError, HookNames, Relay, hooks_
 from pyd_engine.composition.report import DriverReport, DriverState
 from pyd_engine.composition.selection import Selection
 from pyd_engine.composition.slots import (
+    FRONTEND,
     IPAM,
     ISOLATION,
     LOGGING,
@@ -44,7 +46,7 @@ from pyd_engine.composition.slots import (
 __all__ = ["Composition", "CompositionError", "check", "compose"]
 
 C = TypeVar("C")
-_DRIVERS: tuple[Slot[Any], ...] = (STORAGE, NETWORK, IPAM, ISOLATION, VOLUME, LOGGING)
+_DRIVERS: tuple[Slot[Any], ...] = (STORAGE, NETWORK, IPAM, ISOLATION, VOLUME, LOGGING, FRONTEND)
 
 
 class CompositionError(FailedPrecondition):
@@ -65,6 +67,7 @@ class Composition:
         self.isolation: dict[str, Relay[IsolationBackend]] = {}
         self.volume: dict[str, Relay[VolumeDriver]] = {}
         self.logging: dict[str, Relay[LogDriver]] = {}
+        self.frontend: dict[str, Relay[BuildFrontend]] = {}
         self.plugins: dict[str, object] = {}
         self.listeners = Listeners(log)
         self.report: tuple[DriverReport, ...] = ()

@@ -49,6 +49,7 @@ class Selection:
     isolation: Choice = field(default_factory=Choice)
     volume: Choice = field(default_factory=Choice)
     logging: Choice = field(default_factory=Choice)
+    frontend: Choice = field(default_factory=Choice)
     plugins: Choice = field(default_factory=Choice)
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from pyd_contracts import events, ipam, isolation, log, network, storage, volume
+from pyd_contracts import events, frontend, ipam, isolation, log, network, storage, volume
 from pyd_contracts.events import EngineEvents
+from pyd_contracts.frontend import BuildFrontend
 from pyd_contracts.ipam import IpamDriver
 from pyd_contracts.isolation import IsolationBackend, Runtimes
 from pyd_contracts.log import LogDriver, LogFiles
@@ -16,7 +17,19 @@ from pyd_contracts.network import NetworkDriver, NetworkRules
 from pyd_contracts.storage import StorageDriver
 from pyd_contracts.volume import VolumeDriver
 
-__all__ = ["IPAM", "ISOLATION", "LOGGING", "NETWORK", "PLUGINS", "SLOTS", "STORAGE", "VOLUME", "AnySlot", "Slot"]
+__all__ = [
+    "FRONTEND",
+    "IPAM",
+    "ISOLATION",
+    "LOGGING",
+    "NETWORK",
+    "PLUGINS",
+    "SLOTS",
+    "STORAGE",
+    "VOLUME",
+    "AnySlot",
+    "Slot",
+]
 
 C = TypeVar("C")
 
@@ -50,6 +63,7 @@ ISOLATION: Slot[IsolationBackend] = Slot(
 )
 VOLUME: Slot[VolumeDriver] = Slot("volume", volume.GROUP, VolumeDriver)
 LOGGING: Slot[LogDriver] = Slot("logging", log.GROUP, LogDriver, MappingProxyType({"files": LogFiles}))
+FRONTEND: Slot[BuildFrontend] = Slot("frontend", frontend.GROUP, BuildFrontend)
 PLUGINS: Slot[EngineEvents] = Slot("plugins", events.GROUP, EngineEvents)
 
 AnySlot = (
@@ -59,7 +73,8 @@ AnySlot = (
     | Slot[IsolationBackend]
     | Slot[VolumeDriver]
     | Slot[LogDriver]
+    | Slot[BuildFrontend]
     | Slot[EngineEvents]
 )
 
-SLOTS: tuple[AnySlot, ...] = (STORAGE, NETWORK, IPAM, ISOLATION, VOLUME, LOGGING, PLUGINS)
+SLOTS: tuple[AnySlot, ...] = (STORAGE, NETWORK, IPAM, ISOLATION, VOLUME, LOGGING, FRONTEND, PLUGINS)
