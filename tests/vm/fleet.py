@@ -8,6 +8,7 @@ The threads are daemons: however this process ends, it waits for no machine, and
 from __future__ import annotations
 
 import io
+import math
 import os
 import queue
 import re
@@ -29,6 +30,12 @@ _CLOSING = re.compile(
 )
 _FAILED = re.compile(rb"^(?:FAILED|ERROR) .*$", re.M)
 _TIME_UP = re.compile(rb"vm: timed out .*$", re.M)  # after dots, perhaps
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    name: str
+
 
 Run = Callable[[BinaryIO], int]
 """Does a machine's work, writes what it says to a stream, returns the exit status."""
@@ -78,10 +85,14 @@ def how_many(memory: int) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), available // (memory + _BESIDES)))
 
 
-def run(works: Sequence[tuple[str, Run]], machines: int, out: BinaryIO) -> int:
-    """Do all *works*, *machines* at the same time, begun in order; write what they say to *out*. The worst exit status."""
-    waiting = deque(works)
-    ended: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+def run(works: Sequence[tuple[str, Run]], machines: int, out: BinaryIO, begin_within: float = math.inf) -> int:
+    """Do all *works*, *machines* at the same time, begun in order; write what they say to *out*. The worst exit status.
+
+    What has not begun within so many seconds is left out, and named in the end.
+    """
+    waiting, left_out = deque(works), []
+    begin_until = time.monotonic() + begin_within
+    ended: queue.SimpleQueue[Outcome | _LeftOut | BaseException] = queue.SimpleQueue()
     told = threading.Lock()
 
     def tell(words: str | bytes) -> None:
@@ -95,6 +106,9 @@ def run(works: Sequence[tuple[str, Run]], machines: int, out: BinaryIO) -> int:
                 name, job = waiting.popleft()
             except IndexError:
                 return
+            if time.monotonic() > begin_until:
+                ended.put(_LeftOut(name))
+                continue
             tell(f"vm: {name}: begun\n")
             ended.put(_outcome(name, job))
 
@@ -106,13 +120,21 @@ def run(works: Sequence[tuple[str, Run]], machines: int, out: BinaryIO) -> int:
             outcome = ended.get()
             if isinstance(outcome, BaseException):
                 raise outcome
+            if isinstance(outcome, _LeftOut):
+                left_out.append(outcome.name)
+                continue
             outcomes.append(outcome)
             tell(outcome.prefixed() + f"vm: {outcome.name}: {outcome.verdict}\n".encode())
     finally:  # also when somebody wants no more of it
         order = [name for name, _ in works]
         outcomes.sort(key=lambda outcome: order.index(outcome.name))
-        left = [name for name in order if name not in {outcome.name for outcome in outcomes}]
-        tell(summary(outcomes) + (f"vm: did not end: {', '.join(left)}\n" if left else ""))
+        left_out.sort(key=order.index)
+        unended = [name for name in order if name not in {*left_out, *(outcome.name for outcome in outcomes)}]
+        said = [summary(outcomes)]
+        for what, names in (("did not end", unended), (f"LEFT OUT, not begun within {begin_within:.0f} s", left_out)):
+            if names:
+                said.append(f"vm: {what}: {', '.join(names)}\n")
+        tell("".join(said))
     return max((outcome.status for outcome in outcomes), default=0)
 
 

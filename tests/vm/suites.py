@@ -27,14 +27,6 @@ class Suite:
 
 SUITES = (
     Suite(
-        "sctp", "qemu", ("tests/vm/test_vm_sctp.py", "--timeout=800")
-    ),  # slow: what takes a kernel that lacks nothing
-    Suite("devicemapper-xfs", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestXfsOnLoop",)),
-    # tmpfs of that kernel takes no layers
-    Suite("overlay-others", "uml", (_OVERLAY, "-k", "OverlayOn and not OverlayOnXfs and not OverlayOnTmpfs")),
-    Suite("overlay-xfs", "uml", (_OVERLAY, "-k", "OverlayOnXfs")),
-    Suite("overlay", "uml", (_OVERLAY, "-k", "not OverlayOn")),
-    Suite(
         "networks",
         "uml",
         (
@@ -42,12 +34,6 @@ SUITES = (
             "drivers/network/ipvlan",
             "drivers/network/macvlan/tests/test_macvlan_kernel.py",
         ),
-    ),
-    Suite("devicemapper-ext4", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestExt4OnDisk",)),
-    Suite(
-        "devicemapper",
-        "uml",
-        (f"{_DEVICEMAPPER}/test_devicemapper_kernel.py", "tests/vm/test_vm_devicemapper.py"),
     ),
     Suite(
         "isolation",
@@ -62,6 +48,18 @@ SUITES = (
                 for test in ("test_ids_inside_and_on_the_disk", "test_who_it_is_outside", "test_binds")
             ),
         ),
+    ),
+    Suite("overlay-xfs", "uml", (_OVERLAY, "-k", "OverlayOnXfs")),
+    # tmpfs of that kernel takes no layers
+    Suite("overlay-others", "uml", (_OVERLAY, "-k", "OverlayOn and not OverlayOnXfs and not OverlayOnTmpfs")),
+    Suite("overlay", "uml", (_OVERLAY, "-k", "not OverlayOn")),
+    Suite("devicemapper-xfs", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestXfsOnLoop",)),
+    Suite("sctp", "qemu", ("tests/vm/test_vm_sctp.py", "--timeout=800")),  # what takes a kernel that lacks nothing
+    Suite("devicemapper-ext4", "uml", (f"{_DEVICEMAPPER}/test_contract_devicemapper.py::TestExt4OnDisk",)),
+    Suite(
+        "devicemapper",
+        "uml",
+        (f"{_DEVICEMAPPER}/test_devicemapper_kernel.py", "tests/vm/test_vm_devicemapper.py"),
     ),
     Suite("containers", "uml", ("tests/vm/test_vm_guest.py", "tests/vm/test_vm_containers.py")),
 )

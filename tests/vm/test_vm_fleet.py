@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -57,6 +58,23 @@ def test_the_end_tells_how_each_fared_and_what_failed() -> None:
         "vm: slow TIMED OUT 0 s timed out after 900 s, in a/test_b.py::test_c",
         "vm: broken BROKEN 0 s status 125, see its output",
     ]
+
+
+def test_what_has_not_begun_in_time_is_left_out_and_named() -> None:
+    out, ran_at_all = io.BytesIO(), []
+
+    def slow(said: BinaryIO) -> int:
+        ran_at_all.append("slow")
+        time.sleep(0.3)
+        said.write(GOOD)
+        return 0
+
+    works = [("first", slow), ("second", says(BAD, 1)), ("third", says(BAD, 1))]
+    assert fleet.run(works, 1, out, begin_within=0.1) == 0
+    lines = out.getvalue().decode().splitlines()
+    assert lines[-1] == "vm: LEFT OUT, not begun within 0 s: second, third"
+    assert ran_at_all == ["slow"]
+    assert not [line for line in lines if "did not end" in line or "second: begun" in line]
 
 
 def test_the_worst_status_is_that_of_all() -> None:

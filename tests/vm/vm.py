@@ -15,6 +15,7 @@ and no cpuset, no nftables for ip and ip6; qemu has everything and is 10 to 30 t
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -42,6 +43,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--timeout", type=float, help="seconds (default: 900, or as the suite says)")
     parser.add_argument("--memory", type=int, default=2048, help="MiB")
     parser.add_argument("--machines", type=int, help="so many at once (default: one a core, if memory suffices)")
+    parser.add_argument("--begin-within", type=float, default=math.inf, help="seconds; later ones are left out")
     parser.add_argument("--console", action="store_true", help="the guest's console too, on stderr")
     cut = words.index("--") if "--" in words else len(words)
     given, rest = parser.parse_known_args(words[:cut])
@@ -88,7 +90,7 @@ def test(suites: Sequence[Suite], arguments: Sequence[str], given: argparse.Name
             command = pytest_with([*suite.arguments, *arguments])
             works.append((suite.name, partial(_run, machine, command)))
     machines = given.machines or fleet.how_many(given.memory)
-    worst = fleet.run(works, machines, sys.stdout.buffer)
+    worst = fleet.run(works, machines, sys.stdout.buffer, given.begin_within)
     sys.stdout.write(f"vm: {len(works)} suites, {machines} machines at once, {time.monotonic() - begun:.0f} s\n")
     return max(status, worst)
 
