@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from pyd_contracts.errors import PydError
 from pyd_network_bridge.firewall import OPERATOR
@@ -26,6 +26,7 @@ _NFNLGRP_NFTABLES = 7
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _NFTABLES = 10 << 8
 _DELTABLE, _DELCHAIN, _DELRULE, _DELSET, _DELELEMENT = (_NFTABLES | kind for kind in (2, 5, 8, 11, 14))
+_PARTS = (_DELCHAIN, _DELRULE, _DELSET, _DELELEMENT)
 """Messages of NFNL_SUBSYS_NFTABLES (linux/netfilter/nf_tables.h). In each the first attribute names the table, the second the
 chain, set or map."""
 _HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
@@ -54,7 +55,10 @@ class Watch:
         except OSError:
             self._socket.close()
             raise
+        self._meanwhile: list[tuple[int, int, list[str]]] = []
+        self._overrun = False
         self._ours = self._learn()
+        self._forget()
         self._thread = threading.Thread(target=self._run, name="pyd-rules", daemon=True)
         self._thread.start()
 
@@ -77,12 +81,16 @@ class Watch:
                 looked, known = self._told()
                 pending, missing = pending or looked, missing or known
                 continue
+            before = self._ours
             self._gone(missing)
-            pending = missing = False
             self._ours = self._learn()
+            pending, missing = self._judged(self._meanwhile, {before, self._ours})
+            pending = pending or self._overrun  # a look is enough: that many changes were our own, most likely
+            self._forget()
 
     def _learn(self) -> int | None:
-        """The port our changes come from; None when they come from several. What was told before is forgotten."""
+        """The port our changes come from; None when they come from several. What else is told is kept: somebody may take away
+        what has just been put back."""
         return first if (first := self._port_of_a_change()) == self._port_of_a_change() else None
 
     def _port_of_a_change(self) -> int | None:
@@ -95,12 +103,19 @@ class Watch:
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end and select.select([self._socket], [], [], _PATIENCE)[0]:
             try:
-                for kind, port, attributes in self._messages():
-                    if kind == _DELTABLE and attributes[:1] == [name]:
-                        return port
+                found = list(self._messages())
             except OSError:  # more was told than we could take
+                self._overrun = True
                 continue
+            ours = [port for kind, port, names in found if kind == _DELTABLE and names[:1] == [name]]
+            self._meanwhile += found
+            if ours:
+                return ours[0]
         return None
+
+    def _forget(self) -> None:
+        self._meanwhile.clear()
+        self._overrun = False
 
     def _told(self) -> tuple[bool, bool]:
         """Read what there is: whether something of ours may be missing, and whether it is known to be."""
@@ -110,14 +125,17 @@ class Watch:
             return False, False
         except OSError:  # ENOBUFS: more was told than we could take
             return True, True
-        missing = any(map(self._is_missed, found))
-        return missing or any(kind == _DELTABLE and names[:1] == [self._table] for kind, _, names in found), missing
+        return self._judged(found, {self._ours})
 
-    def _is_missed(self, message: tuple[int, int, list[str]]) -> bool:
-        kind, port, attributes = message
-        if self._ours is None or port == self._ours or kind not in (_DELCHAIN, _DELRULE, _DELSET, _DELELEMENT):
-            return False
-        return attributes[:1] == [self._table] and attributes[1:2] != [OPERATOR]
+    def _judged(self, messages: Iterable[tuple[int, int, list[str]]], ours: Collection[int | None]) -> tuple[bool, bool]:
+        """The same of *messages*, but for those from *ours*."""
+        looked = missing = False
+        for kind, port, names in messages:
+            if port in ours or names[:1] != [self._table]:
+                continue
+            looked = looked or kind == _DELTABLE
+            missing = missing or (None not in ours and kind in _PARTS and names[1:2] != [OPERATOR])
+        return looked or missing, missing
 
     def _messages(self) -> Iterator[tuple[int, int, list[str]]]:
         """(kind, sender's port, texts of the first attributes) of what one read gives."""
