@@ -11,14 +11,14 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from clients import Client, until
 from engine_under_test import Daemon
 
-__all__ = ["EVERY", "Death", "Mortal", "calls", "dying", "killed_in"]
+__all__ = ["EVERY", "Death", "Mortal", "calls", "dying", "killed_in", "kinds"]
 
 EVERY = os.environ.get("PYD_EVERY") == "1"
 
@@ -49,7 +49,8 @@ class Death:
 
 @contextmanager
 def dying(daemon: Daemon, calls: str, number: int) -> Iterator[Death]:
-    """While it runs, whichever process of *daemon* makes its n-th of *calls* is killed; then a new daemon is up.
+    """While it runs, whichever thread of *daemon* or its workers makes its n-th call of a kind in *calls* is killed, with
+    its process; then a new daemon is up.
 
     What the daemon does by itself counts too: it may be killed before the block begins.
     """
@@ -67,6 +68,8 @@ def dying(daemon: Daemon, calls: str, number: int) -> Iterator[Death]:
             )
             yield death
         finally:
+            with suppress(subprocess.TimeoutExpired):
+                tracer.wait(0.3)  # it ends by itself, when it has written down that all are dead
             tracer.terminate()
             try:
                 tracer.wait(5)
@@ -79,15 +82,17 @@ def dying(daemon: Daemon, calls: str, number: int) -> Iterator[Death]:
 
 
 def _died_at(log: str, number: int) -> bool:
-    """Whether a thread was killed when it had begun so many calls, by strace's log: the daemon itself kills workers, too."""
-    begun: Counter[str] = Counter()
+    """Whether a thread was killed in its n-th call of a kind, by strace's log: the daemon itself kills workers, too."""
+    begun: Counter[tuple[str, str]] = Counter()
+    last: dict[str, str] = {}
     for line in log.splitlines():
-        thread, _, what = line.partition(" ")
-        if what.lstrip().startswith("+++ killed by SIGKILL"):
-            if begun[thread] == number:
+        thread, what = line.split(maxsplit=1)
+        if what.startswith("+++ killed by SIGKILL"):
+            if begun[thread, last.get(thread, "")] == number:
                 return True
-        elif not what.lstrip().startswith(("<...", "---", "+++")):
-            begun[thread] += 1
+        elif not what.startswith(("<...", "---", "+++")):
+            last[thread] = what.partition("(")[0]
+            begun[thread, last[thread]] += 1
     return False
 
 
@@ -104,3 +109,9 @@ def killed_in(one: Mortal, call: str, number: int, *words: str) -> bool:
 def calls(chosen: Iterable[int]) -> Iterable[int]:
     """At which calls to kill: those *chosen*; with ``PYD_EVERY=1`` the first, the second, … until the test breaks off."""
     return itertools.count(1) if EVERY else chosen
+
+
+def kinds(chosen: str) -> list[str]:
+    """Of which calls to take the n-th: of any of those *chosen*; with ``PYD_EVERY=1`` of each by itself, for strace counts them
+    so, and the first to come to n would hide the others."""
+    return chosen.split(",") if EVERY else [chosen]

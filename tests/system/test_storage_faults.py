@@ -21,7 +21,7 @@ import pytest
 from busybox_image import ARCHITECTURES
 from clients import IMAGE, Client, docker_program
 from engine_under_test import BIN, Daemon
-from mortal import calls, dying
+from mortal import calls, dying, kinds
 from stub_registry import serve
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
@@ -68,9 +68,9 @@ def layered_archive(folder: Path, sizes: list[int], name: str) -> Path:
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def killed_in(daemon: Daemon, docker: Client, number: int, *words: str | Path) -> bool:
+def killed_in(daemon: Daemon, docker: Client, kind: str, number: int, *words: str | Path) -> bool:
     """Run a command during which whichever process of the daemon makes its n-th call dies; whether one did. It is up again."""
-    with dying(daemon, CALLS, number) as death, docker.start(*words) as client:
+    with dying(daemon, kind, number) as death, docker.start(*words) as client:
         client.communicate(timeout=60)
     return death.came
 
@@ -95,22 +95,25 @@ def test_killed_at_a_call(
     }
     docker("run", "--name", "changed", IMAGE, "sh", "-c", "mkdir /new; echo x > /new/file; rm /bin/yes")
     kills = 0
-    for number in calls((1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 28)):
-        if doing == "rmi":
-            docker("load", "-q", "-i", archive)
-        if doing == "rm":
-            docker("create", "--name", "made", IMAGE, "true", check=False)
-        if doing == "create":
-            docker("rm", "-f", "made", check=False)
-        killed = killed_in(daemon, docker, number, *words[doing])
-        said = checked(daemon)
-        assert said.endswith("clean\n"), f"{doing}, call {number}"
-        docker("rmi", "-f", "layered:1", "committed:1", check=False)
-        assert checked(daemon).endswith("clean\n"), f"{doing}, call {number}, after the images were removed"
-        assert docker("run", "--rm", IMAGE, "echo", "works").stdout == "works\n"
-        kills += killed
-        if not killed:
-            break
+    for kind in kinds(CALLS):
+        for number in calls((1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 28)):
+            if doing == "rmi":
+                docker("load", "-q", "-i", archive)
+            if doing == "rm":
+                docker("create", "--name", "made", IMAGE, "true", check=False)
+            if doing == "create":
+                docker("rm", "-f", "made", check=False)
+            killed = killed_in(daemon, docker, kind, number, *words[doing])
+            said = checked(daemon)
+            assert said.endswith("clean\n"), f"{doing}, {kind} number {number}"
+            docker("rmi", "-f", "layered:1", "committed:1", check=False)
+            assert checked(daemon).endswith("clean\n"), (
+                f"{doing}, {kind} number {number}, after the images were removed"
+            )
+            assert docker("run", "--rm", IMAGE, "echo", "works").stdout == "works\n"
+            kills += killed
+            if not killed:
+                break
     assert kills, "nothing was killed: the calls are others than thought"
 
 

@@ -17,7 +17,7 @@ import pytest
 import host_state
 from clients import IMAGE, Client, docker_program, until
 from engine_under_test import BIN, Daemon, instance_of
-from mortal import EVERY, Mortal, calls, killed_in
+from mortal import EVERY, Mortal, calls, killed_in, kinds
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 
@@ -205,11 +205,12 @@ def check(one: Mortal, name: str, where: str) -> None:
 )
 def test_killed_at_a_system_call(one: Mortal, name: str, call: str, numbers: tuple[int, ...]) -> None:
     """The same, at exact places: the n-th call of a kind after the request has come."""
-    for number in calls(numbers):
-        cut_off = killed_in(one, call, number, "run", "-d", "--name", name, IMAGE, "sleep", "100")
-        check(one, name, f"{call} number {number}")
-        if EVERY and not cut_off:
-            break
+    for kind in kinds(call):
+        for number in calls(numbers):
+            cut_off = killed_in(one, kind, number, "run", "-d", "--name", name, IMAGE, "sleep", "100")
+            check(one, name, f"{kind} number {number}")
+            if EVERY and not cut_off:
+                break
 
 
 _MESSAGES = "sendmsg,sendto"
@@ -239,10 +240,11 @@ def test_killed_while_something_is_done_to_a_container(
     """Afterwards it is as before or as asked for, and everything can be done to it."""
     line = [word.replace("NAME", name) for word in words] if "NAME" in words else [*words, name]
     for call, chosen in places.items():
-        for number in calls(chosen):
-            cut_off = killed_while(one, name, call, number, line)
-            if EVERY and not cut_off:
-                break
+        for kind in kinds(call):
+            for number in calls(chosen):
+                cut_off = killed_while(one, name, kind, number, line)
+                if EVERY and not cut_off:
+                    break
 
 
 def killed_while(one: Mortal, name: str, call: str, number: int, line: list[str]) -> bool:
