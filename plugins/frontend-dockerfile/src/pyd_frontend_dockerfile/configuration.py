@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyd_contracts.errors import InvalidArgument
 from pyd_frontend_dockerfile.mistakes import Mistake
 
-__all__ = ["Configuration", "base_config", "read_ports", "read_signal", "read_workdir"]
+__all__ = ["Configuration", "absolute", "base_config", "read_ports", "read_signal", "read_workdir"]
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LISTS = ("Env", "Cmd", "Entrypoint", "Shell", "OnBuild")
@@ -19,8 +18,11 @@ _TABLES = ("ExposedPorts", "Volumes", "Labels")
 _TEXTS = ("User", "WorkingDir", "StopSignal")
 _LARGEST = 4_000_000
 """How many entries of lists and tables all configurations of a plan may have, that each step has a whole one of."""
-_SIGNALS = frozenset(each.name[3:] for each in signal.Signals) | frozenset(
-    [f"RTMIN+{n}" for n in range(1, 16)] + [f"RTMAX-{n}" for n in range(1, 15)]
+_SIGNALS = frozenset(
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN"
+    " TTOU UNUSED URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
+    + [f"RTMIN+{n}" for n in range(1, 16)]
+    + [f"RTMAX-{n}" for n in range(1, 15)]
 )
 
 
@@ -146,11 +148,15 @@ def read_signal(text: str) -> str:
 
 
 def read_workdir(now: str, wanted: str) -> str:
-    """A directory; a relative one is below the one of *now*."""
+    """A directory; a relative one is below the one of *now*, an absolute one stays as it was written."""
     if not wanted:
         raise Mistake("cannot normalize nothing")
-    found = posixpath.normpath(posixpath.join("/", now, wanted))
-    return "/" + found.lstrip("/")
+    return wanted if wanted.startswith("/") else absolute(now, wanted)
+
+
+def absolute(now: str, path: str) -> str:
+    """*path*, seen from *now*, without what is superfluous."""
+    return "/" + posixpath.normpath(posixpath.join("/", now, path)).lstrip("/")
 
 
 def _strings(value: object) -> bool:

@@ -15,6 +15,7 @@ from pyd_frontend_dockerfile.instructions import Files, Instruction, Start, read
 from pyd_frontend_dockerfile.lines import read_lines
 from pyd_frontend_dockerfile.mistakes import Mistake, located
 from pyd_frontend_dockerfile.platforms import read_platform
+from pyd_frontend_dockerfile.references import read_reference
 from pyd_frontend_dockerfile.words import Lexer
 
 __all__ = ["Draft", "Outline", "Trigger"]
@@ -99,7 +100,7 @@ class Outline:
             stage = self._names.get(image.lower())
             if stage is not None and stage < number:
                 return stage
-            return None if image == "scratch" else image
+            return None if image == "scratch" else read_reference(image)
 
     def stage_platform(self, number: int) -> str:
         """The platform of a stage's base where it is not the recipe's."""
@@ -131,13 +132,15 @@ class Outline:
             return None
         with located(f"{self.name}:{step.line or self.drafts[number].instruction.line}"):
             stage = self._names.get(said.lower())
-            if stage is None and re.fullmatch(r"[0-9]{1,6}", said, re.ASCII):
+            if stage is None and re.fullmatch(r"[+-]?[0-9]{1,6}", said, re.ASCII):
                 stage = int(said)
             if stage is None:
-                return said
+                if said == "scratch":
+                    raise Mistake("invalid from flag value scratch: there are no files in it")
+                return read_reference(said)
             if stage == number:
                 raise Mistake(f"invalid from flag value {said}: refers to current build stage")
-            if stage >= len(self.drafts):
+            if not 0 <= stage < len(self.drafts):
                 raise Mistake(f"invalid from flag value {said}: index out of bounds")
             if stage > number:
                 raise Mistake(f"invalid from flag value {said}: that stage comes later")
