@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyd_contracts.errors import InvalidArgument
+from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.mistakes import Mistake
 
 __all__ = ["Configuration", "absolute", "base_config", "read_ports", "read_signal", "read_workdir"]
@@ -16,8 +17,6 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LISTS = ("Env", "Cmd", "Entrypoint", "Shell", "OnBuild")
 _TABLES = ("ExposedPorts", "Volumes", "Labels")
 _TEXTS = ("User", "WorkingDir", "StopSignal")
-_LARGEST = 4_000_000
-"""How many entries of lists and tables all configurations of a plan may have, that each step has a whole one of."""
 _SIGNALS = frozenset(
     "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN"
     " TTOU UNUSED URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
@@ -49,9 +48,9 @@ def base_config(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
 class Configuration:
     """A configuration that steps change. What was given out before does not change with it."""
 
-    def __init__(self, config: Mapping[str, Any], spent: list[int]) -> None:
+    def __init__(self, config: Mapping[str, Any], budget: Budget) -> None:
         self._config = dict(config)
-        self._spent = spent
+        self._budget = budget
         self._environment: dict[str, str] | None = None
         if "PATH" not in self.environment:
             self.set("Env", [*self._config.get("Env", ()), PATH])
@@ -59,7 +58,7 @@ class Configuration:
     @property
     def whole(self) -> dict[str, Any]:
         """As it is now."""
-        self._count(len(self._config))
+        self._budget.spend(len(self._config))
         return dict(self._config)
 
     @property
@@ -87,7 +86,7 @@ class Configuration:
         if value is None:
             self._config.pop(key, None)
             return
-        self._count(len(value) if isinstance(value, list | dict) else 1)
+        self._budget.spend(len(value) if isinstance(value, list | dict) else 1)
         self._config[key] = value
 
     def set_variables(self, pairs: Sequence[tuple[str, str]]) -> None:
@@ -111,11 +110,6 @@ class Configuration:
     def append(self, key: str, item: str) -> None:
         """Add an item to a list."""
         self.set(key, [*self._config.get(key, ()), item])
-
-    def _count(self, entries: int) -> None:
-        self._spent[0] += entries
-        if self._spent[0] > _LARGEST:
-            raise Mistake(f"the recipe is too large: the configurations of its steps have more than {_LARGEST} entries")
 
 
 def read_ports(words: Sequence[str]) -> dict[str, dict[str, Any]]:

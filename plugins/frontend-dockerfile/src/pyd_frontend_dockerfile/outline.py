@@ -10,6 +10,7 @@ from typing import Any
 from pyd_contracts.errors import InvalidArgument, NotFound
 from pyd_contracts.values import Recipe
 from pyd_frontend_dockerfile.arguments import Arguments, platform_arguments
+from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.configuration import base_config
 from pyd_frontend_dockerfile.instructions import Files, Instruction, Start, read_instruction
 from pyd_frontend_dockerfile.lines import read_lines
@@ -48,7 +49,8 @@ class Outline:
         _must_be_text(recipe)
         document = read_lines(recipe.text, recipe.name)
         self.warnings = document.warnings
-        self.lexer = Lexer(document.escape)
+        self.budget = Budget()
+        self.lexer = Lexer(document.escape, self.budget)
         with located(recipe.name):
             self.platform = read_platform(recipe.platform, "linux/amd64")
             machine = read_platform(recipe.machine or recipe.platform, self.platform)
@@ -163,7 +165,7 @@ class Outline:
 
     def _outer(self) -> Arguments:
         """Arguments above the first stage."""
-        found = Arguments(self.given, self.automatic)
+        found = Arguments(self.given, self.automatic, self.budget)
         for instruction in self.preamble:
             with located(f"{self.name}:{instruction.line}"):
                 declare(found, instruction, self.lexer, found.outermost())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pyd_contracts.values import Copy, Run, Step
 from pyd_frontend_dockerfile.arguments import Arguments
+from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.configuration import Configuration, absolute, read_ports, read_signal, read_workdir
 from pyd_frontend_dockerfile.health import shown_health
 from pyd_frontend_dockerfile.instructions import Files, Instruction, Program
@@ -27,13 +28,14 @@ class Shop:
     config: Configuration
     arguments: Arguments
     origin: Callable[[Instruction], int | str | None]
+    budget: Budget
     author: str = ""
-    _lexer: Lexer = field(default_factory=Lexer)
+    _lexer: Lexer = field(init=False)
     _has_command: bool = False
 
     def step(self, instruction: Instruction) -> Step:
         """The step that an instruction comes to."""
-        self._lexer = Lexer(instruction.escape)
+        self._lexer = Lexer(instruction.escape, self.budget)
         meaning, work = _MAKERS[instruction.keyword](self, instruction)
         config = self.config.whole
         return Step(instruction.text, meaning, instruction.line, config, self.author, work)

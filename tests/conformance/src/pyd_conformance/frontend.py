@@ -241,10 +241,11 @@ class FrontendContract:
         plan = self.planned(driver, Recipe(self.samples.stages))
         lines = self.samples.stages.count("\n") + 1
 
-        for told in (*plan.stages, *_steps(plan)):
-            assert 0 < told.line <= lines
-            assert told.text
-            assert "\n" not in told.text
+        told = [(stage.line, stage.text) for stage in plan.stages] + [(step.line, step.text) for step in _steps(plan)]
+        for line, text in told:
+            assert 0 < line <= lines
+            assert text
+            assert "\n" not in text
         assert all(step.meaning for step in _steps(plan))
         assert any(isinstance(step.work, Run) and step.work.command for step in _steps(plan))
 
