@@ -72,9 +72,10 @@ def padded(content: bytes) -> bytes:
 END = bytes(2 * BLOCK)
 
 
-def single(name: str, content: bytes, mode: int = 0o600) -> bytes:
-    """A regular file as member."""
-    return header(os.fsencode(name), REGULAR, mode, len(content), int(time.time())) + padded(content)
+def single(name: str, content: bytes, mode: int = 0o600, mtime: int | None = None) -> bytes:
+    """A regular file as member; of now, when it has no time."""
+    mtime = int(time.time()) if mtime is None else mtime
+    return header(os.fsencode(name), REGULAR, mode, len(content), mtime) + padded(content)
 
 
 class Stream:
@@ -100,7 +101,8 @@ class Stream:
 class Walk:
     """The members of a directory that `ignore` does not leave out, sorted, each with its content.
 
-    `replaced` is content that stands in the archive instead of what the directory has under that name in its root.
+    `replaced` is content that stands in the archive instead of what the directory has under that name in its root, or
+    at the end, for root alone, where it has nothing.
     """
 
     def __init__(self, root: str, ignore: Ignore, replaced: Mapping[str, bytes] | None = None) -> None:
@@ -127,6 +129,9 @@ class Walk:
             name = f"{below}{entry.name}"
             left_out, found = self.ignore.judge(name, verdicts)
             if name in self.replaced:
+                status = entry.stat()
+                content = self.replaced.pop(name)
+                yield single(name, content, status.st_mode, status.st_mtime_ns // 10**9)
                 continue
             directory = entry.is_dir(follow_symlinks=False)
             if not left_out:
@@ -140,7 +145,7 @@ class Walk:
         raw = os.fsencode(name)
         try:
             status = entry.stat(follow_symlinks=False)
-            mode, mtime = status.st_mode, int(status.st_mtime // 1)
+            mode, mtime = status.st_mode, status.st_mtime_ns // 10**9
             if stat.S_ISREG(mode):
                 yield from self._regular(entry.path, raw)
             elif stat.S_ISDIR(mode):
@@ -167,7 +172,7 @@ class Walk:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise CliError(f"error reading the context: {path}: is no regular file any more")
-            mtime = int(status.st_mtime // 1)
+            mtime = status.st_mtime_ns // 10**9
             if status.st_nlink > 1:
                 key = (status.st_dev, status.st_ino)
                 if key in self._links:

@@ -37,7 +37,7 @@ def prepared(context: str, file: str) -> Source:
         if file == "-":
             raise CliError("invalid argument: can't use stdin for both build context and dockerfile")
         return _from_stdin(sys.stdin.buffer, file)
-    if os.path.lexists(context):
+    if os.path.exists(context):
         return _from_directory(context, file)
     if context.startswith(_REMOTE):
         if file == "-":

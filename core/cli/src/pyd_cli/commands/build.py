@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import IO
 
 from pyd_cli import run_values as values
 from pyd_cli.api import json_objects
@@ -165,6 +165,7 @@ def execute(session: Session, options: Options, args: list[str]) -> int:
     source = prepared(args[0], options["file"])
     quiet = options["quiet"]
     out: IO[str] = io.StringIO() if quiet else sys.stdout
+    shown: IO[str] = io.StringIO() if quiet else sys.stdout
     body: Upload | None = None
     if source.body is not None:
         body = Upload(compressed(Stream(source.body)) if options["compress"] else source.body, out)
@@ -172,13 +173,12 @@ def execute(session: Session, options: Options, args: list[str]) -> int:
     try:
         response = session.api.call("POST", "/build", query_of(options, source), body, headers)
         try:
-            shown = io.StringIO() if quiet else sys.stdout
             extras = show(json_objects(response), shown)
         finally:
             response.close()
     except CliError:
-        if quiet:
-            session.complain_raw(out.getvalue() if isinstance(out, io.StringIO) else "")
+        if isinstance(out, io.StringIO) and isinstance(shown, io.StringIO):
+            session.complain_raw(out.getvalue() + shown.getvalue())  # quiet was meant for the good end
         raise
     identity = next((extra["ID"] for extra in reversed(extras) if extra.get("ID")), "")
     if isinstance(shown, io.StringIO):
