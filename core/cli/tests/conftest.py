@@ -13,12 +13,21 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("cli_fakes", HERE / "cli_fakes.py")
-assert _spec is not None
-assert _spec.loader is not None
-cli_fakes = importlib.util.module_from_spec(_spec)
-sys.modules["cli_fakes"] = cli_fakes
-_spec.loader.exec_module(cli_fakes)
+
+
+def beside(name: str) -> Any:
+    """A module of this folder, which is no package and not on the path."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+cli_fakes = beside("cli_fakes")
+beside("build_recorder")
 
 Daemon = Callable[[dict[str, Any]], Any]
 Pyd = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -86,7 +86,7 @@ def docker(host: str, *argv: str) -> subprocess.CompletedProcess[str]:
 
 def shell(host: str, line: str, program: str) -> tuple[int, str, str]:
     """Status, stdout and stderr of a line whose % is the program; spans of time are made equal."""
-    environment = {**os.environ, "DOCKER_HOST": host, "PYTHONPATH": str(SOURCE)}
+    environment = {**os.environ, "DOCKER_HOST": host, "PYTHONPATH": str(SOURCE), "DOCKER_BUILDKIT": "0"}
     environment.pop("PYD_HOST", None)
     called = "docker" if program == "docker" else f"{sys.executable} -m pyd_cli"
     done = subprocess.run(
@@ -99,6 +99,11 @@ def shell(host: str, line: str, program: str) -> tuple[int, str, str]:
 def same(text: str) -> str:
     """`text` with the program's name, spans of time, and the widths that follow from these, made equal."""
     text = re.sub(r"\bdocker(?=[: ])", "pyd", text)
+    text = text.replace("Docker daemon", "pyd daemon")
+    text = re.sub(r"DEPRECATED: The legacy builder.*\n(?: {12}.*\n)*\n?", "", text)  # docker's word about BuildKit
+    text = re.sub(r"(?m)^Sending build context to pyd daemon.*\n+", "", text)  # archives need not be equally long
+    text = re.sub(r"(?m)^ ---> Using cache\n|^ ---> Running in .*\n|^Removing intermediate container .*\n", "", text)
+    text = re.sub(r"(?m)^ ---> [0-9a-f]{12}\n|\b[0-9a-f]{12}(?= *$)", "", text) if "built" in text else text
     text = re.sub(r"(Less than a second|About a minute|About an hour|\d+ (second|minute)s?)( ago)?", "TIME", text)
     return re.sub(r" {2,}", "  ", text)
 
@@ -163,6 +168,18 @@ head -c 300000 /dev/zero | % run -i --rm --network none bb:1 md5sum
 % pull -a localhost:1/x:1
 % save bb:1 | tar t | wc -l
 % cp web1:/bin/busybox - | tar t
+printf 'FROM bb:1 AS one\nLABEL a=1\nFROM one\nLABEL b=2\n' | % build -t made:1 -
+printf 'FROM bb:1\nLABEL a=1\n' | % build -q -
+printf 'FROM bb:1\nRUN exit 7\n' | % build --network none --no-cache - 2>&1 | tail -1
+printf 'FROM bb:1\nRUN exit 7\n' | % build --network none - >/dev/null
+printf 'FROO\n' | % build -q -
+printf 'FROM bb:1\n' | % build --target nosuch -
+printf 'FROM bb:1\n' | % build --platform a/b/c/d -
+printf 'FROM bb:1\n' | % build --isolation hyperv -
+% build - </dev/null
+% build nosuch
+% builder prune -f
+% builder prune --filter foo=bar -f
 % foo
 % ps x
 % ps --foo

@@ -62,6 +62,7 @@ CONTAINER = {
 }
 
 IMAGE = {
+    "build": Entry("build", "build", "Build an image from a Dockerfile"),
     "history": Entry("history", "history", "Show the history of an image"),
     "import": Entry("import_", "import_", "Import the contents from a tarball to create a filesystem image"),
     "inspect": Entry("inspect", "image", "Display detailed information on one or more images"),
@@ -73,6 +74,11 @@ IMAGE = {
     "rm": Entry("rmi", "rmi", "Remove one or more images"),
     "save": Entry("save", "save", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
     "tag": Entry("tag", "tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+}
+
+BUILDER = {
+    "build": Entry("build", "build", "Build an image from a Dockerfile"),
+    "prune": Entry("prune", "builder", "Remove build cache"),
 }
 
 NETWORK = {
@@ -119,6 +125,7 @@ ROOT = {
     "version": Entry("version", "version", "Show the pyd version information"),
     "login": Entry("login", "login", "Authenticate to a registry"),
     "logout": Entry("login", "logout", "Log out from a registry"),
+    "builder": Entry("", "", "Manage builds", "builder"),
     "container": Entry("", "", "Manage containers", "container"),
     "image": Entry("", "", "Manage images", "image"),
     "network": Entry("", "", "Manage networks", "network"),
@@ -135,6 +142,7 @@ CONTAINER["ps"] = CONTAINER["ls"].alias()
 
 GROUPS: dict[str, dict[str, Entry]] = {
     "": ROOT,
+    "builder": BUILDER,
     "container": CONTAINER,
     "image": IMAGE,
     "network": NETWORK,
@@ -143,8 +151,8 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "volume": VOLUME,
 }
 
-COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info")
-MANAGEMENT = ("container", "image", "network", "plugin", "system", "volume")
+COMMON = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "version", "info")
+MANAGEMENT = ("builder", "container", "image", "network", "plugin", "system", "volume")
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Common Commands", COMMON),

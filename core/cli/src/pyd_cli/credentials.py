@@ -18,6 +18,21 @@ def registry_headers(session: Session, reference: Reference) -> dict[str, str]:
     return {"X-Registry-Auth": encoded(find(session, reference.auth_key))}
 
 
+def registries(session: Session) -> str:
+    """`X-Registry-Config`: the credentials of every registry known, since a recipe may name any."""
+    config = session.config
+    keys = {*(config.get("auths") or {}), *(config.get("credHelpers") or {})}
+    if store := config.get("credsStore"):
+        keys |= listed(store)
+    return encoded({key: found for key in sorted(keys) if (found := find(session, key))})
+
+
+def listed(helper: str) -> set[str]:
+    """The registries `docker-credential-<helper> list` knows."""
+    content = json.loads(asked(helper, "list", b"") or "{}")
+    return set(content) if isinstance(content, dict) else set()
+
+
 def encoded(auth: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()
 
@@ -54,11 +69,22 @@ def hostname(text: str) -> str:
 
 def from_helper(helper: str, key: str) -> dict[str, Any]:
     """What `docker-credential-<helper> get` says; {} when it knows nothing."""
+    answer = asked(helper, "get", key.encode())
+    if not answer:
+        return {}
+    found = json.loads(answer)
+    if found.get("Username") == "<token>":
+        return {"serveraddress": key, "identitytoken": found.get("Secret", "")}
+    return {"serveraddress": key, "username": found.get("Username", ""), "password": found.get("Secret", "")}
+
+
+def asked(helper: str, verb: str, text: bytes) -> bytes:
+    """The answer of `docker-credential-<helper> <verb>`; b"" when it knows nothing."""
     import subprocess
 
     program = f"docker-credential-{helper}"
     try:
-        done = subprocess.run([program, "get"], input=key.encode(), capture_output=True, check=False, timeout=60)
+        done = subprocess.run([program, verb], input=text, capture_output=True, check=False, timeout=60)
     except FileNotFoundError:
         raise CliError(
             f"error getting credentials: {program} is named in config.json, but it is not in $PATH"
@@ -66,11 +92,8 @@ def from_helper(helper: str, key: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise CliError(f"error getting credentials: {program} did not answer within 60 s") from None
     if done.returncode:
-        text = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
-        if "not found" in text:
-            return {}
-        raise CliError(f"error getting credentials - err: exit status {done.returncode}, out: `{text}`")
-    found = json.loads(done.stdout)
-    if found.get("Username") == "<token>":
-        return {"serveraddress": key, "identitytoken": found.get("Secret", "")}
-    return {"serveraddress": key, "username": found.get("Username", ""), "password": found.get("Secret", "")}
+        words = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
+        if "not found" in words:
+            return b""
+        raise CliError(f"error getting credentials - err: exit status {done.returncode}, out: `{words}`")
+    return done.stdout

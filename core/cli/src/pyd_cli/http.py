@@ -8,6 +8,7 @@ up to the end of the connection.
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Protocol
@@ -229,7 +230,31 @@ class Client:
             return
         try:
             while data := body.read(BLOCK):
-                connection.wire.sendall(b"%x\r\n%b\r\n" % (len(data), data))
-            connection.wire.sendall(b"0\r\n\r\n")
+                if not _pushed(connection.wire, b"%x\r\n%b\r\n" % (len(data), data)):
+                    return
+            _pushed(connection.wire, b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the daemon has answered already, without wanting the rest: its answer says why
+
+
+def _pushed(wire: Wire, data: bytes) -> bool:
+    """Send `data`. False when the daemon has refused meanwhile: it may never read the rest, nor close."""
+    if not isinstance(wire, socket.socket) or hasattr(wire, "cipher"):
+        wire.sendall(data)  # TLS: what can be read may be a record of its own, and no answer
+        return True
+    poll = select.poll()
+    poll.register(wire, select.POLLIN | select.POLLOUT)
+    rest = memoryview(data)
+    while rest:
+        events = dict(poll.poll()).get(wire.fileno(), 0)
+        if events & select.POLLIN:
+            start = wire.recv(12, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            if not start or start[9:10] in (b"4", b"5"):
+                return False
+            poll.modify(wire, select.POLLOUT)  # an answer that begins early (load's does) and wants the rest
+        if events & (select.POLLOUT | select.POLLERR | select.POLLHUP):
+            try:
+                rest = rest[wire.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                continue
+    return True

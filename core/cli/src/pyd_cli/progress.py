@@ -98,7 +98,9 @@ def drain(messages: Iterable[dict[str, Any]]) -> None:
 def fail_on_error(message: dict[str, Any]) -> None:
     if message.get("errorDetail") or message.get("error"):
         detail = message.get("errorDetail") or {}
-        raise CliError(detail.get("message") or message.get("error") or "unknown error")
+        code = detail.get("code")  # a build's failed command: its exit status becomes ours
+        text = detail.get("message") or message.get("error") or "unknown error"
+        raise CliError(text, code if isinstance(code, int) and 0 < code < 256 else 1)
 
 
 def clear() -> str:

@@ -51,6 +51,11 @@ class Session:
         sys.stdout.flush()
         sys.stderr.write(f"{text}\n")
 
+    def complain_raw(self, text: str) -> None:
+        """`text` on stderr, as it is."""
+        sys.stdout.flush()
+        sys.stderr.write(text)
+
     def confirm(self, question: str) -> bool:
         """Whether the user answers yes on stdin; nothing and end of file are no."""
         sys.stdout.write(f"{question} [y/N] ")

@@ -1,4 +1,4 @@
-"""`prune` of containers, images, networks, volumes, and of the whole system."""
+"""`prune` of containers, images, networks, volumes, the build cache, and of the whole system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyd_cli.errors import ApiError, CliError
 from pyd_cli.flags import Flag, Options
 from pyd_cli.listing import filters
 from pyd_cli.session import Session
-from pyd_cli.units import human_size
+from pyd_cli.units import human_size, parse_size
 
 FILTER = Flag("filter", "", "filter", 'Provide filter values (e.g. "until=<timestamp>")', convert=filter_value)
 ALL_IMAGES = Flag("all", "a", "bool", "Remove all unused images, not just dangling ones")
@@ -97,6 +97,20 @@ def execute_image(session: Session, options: Options, _args: list[str]) -> None:
         report(session, images(session, given))
 
 
+def execute_builder(session: Session, options: Options, _args: list[str]) -> None:
+    what = "all build cache" if options["all"] else "all dangling build cache"
+    if not options["force"] and not session.confirm(f"WARNING! This will remove {what}. {SURE}"):
+        return
+    query = {
+        "all": options["all"],
+        "filters": filters(options["filter"]),
+        "keep-storage": str(options["keep-storage"] or ""),
+    }
+    result = session.api.post("/build/prune", query)
+    deleted = lines("Deleted build cache objects:", result.get("CachesDeleted"))
+    report(session, (result.get("SpaceReclaimed") or 0, deleted))
+
+
 def report(session: Session, result: tuple[int, str]) -> None:
     freed, text = result
     session.write(f"{text}Total reclaimed space: {human_size(freed)}\n")
@@ -136,6 +150,18 @@ def system_warning(options: Options, given: str | None) -> str:
     return f"{text}\n{SURE}"
 
 
+builder = Command(
+    "prune",
+    "",
+    "Remove build cache",
+    execute_builder,
+    (
+        Flag("all", "a", "bool", "Remove all unused build cache, not just dangling ones"),
+        Flag("filter", "", "filter", 'Provide filter values (e.g. "until=24h")', convert=filter_value),
+        FORCE,
+        Flag("keep-storage", "", "bytes", "Amount of disk space to keep for cache", 0, parse_size),
+    ),
+)
 container = Command("prune", "[OPTIONS]", "Remove all stopped containers", execute_container, (FILTER, FORCE))
 image = Command("prune", "[OPTIONS]", "Remove unused images", execute_image, (ALL_IMAGES, FILTER, FORCE))
 network = Command("prune", "[OPTIONS]", "Remove all unused networks", execute_network, (FILTER, FORCE))
