@@ -66,7 +66,9 @@ def test_what_is_put_back_is_not_taken_for_somebodys_doing(rules: Nft) -> None:
     try:
         somebody(f"delete chain ip {TABLE} first")
         somebody("add table ip strangers; delete table ip strangers")
-        assert not marked.wait(1)  # there is no word of "nothing happened"; several times the calm that comes before a call
+        assert not marked.wait(
+            1
+        )  # there is no word of "nothing happened"; several times the calm that comes before a call
         somebody(f"delete chain ip {TABLE} first")
         assert marked.wait(10)
     finally:

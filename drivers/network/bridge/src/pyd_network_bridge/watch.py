@@ -127,7 +127,9 @@ class Watch:
             return True, True
         return self._judged(found, {self._ours})
 
-    def _judged(self, messages: Iterable[tuple[int, int, list[str]]], ours: Collection[int | None]) -> tuple[bool, bool]:
+    def _judged(
+        self, messages: Iterable[tuple[int, int, list[str]]], ours: Collection[int | None]
+    ) -> tuple[bool, bool]:
         """The same of *messages*, but for those from *ours*."""
         looked = missing = False
         for kind, port, names in messages:
