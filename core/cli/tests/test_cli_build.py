@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from cli_fakes import answer, json_answer
@@ -114,8 +115,6 @@ def test_a_refusal_is_shown_while_the_context_is_sent(fake_daemon: Start, pyd: P
 
 @pytest.mark.parametrize("context_url", ["http://a.example/b.tar", "https://a.example/r.git#b:c", "git@h:r.git"])
 def test_an_address_is_the_daemons_to_fetch(fake_daemon: Start, pyd: Pyd, context_url: str) -> None:
-    from urllib.parse import parse_qs
-
     daemon = fake_daemon(built(*DONE))
     done = pyd("build", "-f", "d/Dockerfile", context_url, host=daemon.host)
     assert done.returncode == 0
@@ -146,6 +145,31 @@ def test_all_known_credentials_go_with_it(fake_daemon: Start, pyd: Pyd, context:
         "plain.example": {"serveraddress": "plain.example", "username": "u", "password": "p"},
         "stored.example": {"serveraddress": "stored.example", "username": "s", "password": "t"},
     }
+
+
+MINE = {"http_proxy": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"default": {"httpProxy": "p:1", "noProxy": "n"}}, {"HTTP_PROXY": "p:1", "NO_PROXY": "n", "no_proxy": "n"}),
+        ({"default": {"httpProxy": "p:1"}, "HOST": {"ftpProxy": "p:2"}}, {"FTP_PROXY": "p:2", "ftp_proxy": "p:2"}),
+        ({"default": {"httpProxy": ""}}, {}),
+        ({"other": {"httpProxy": "p:1"}}, {}),
+        ("nonsense", {}),
+    ],
+)
+def test_proxies_of_the_configuration_are_told(
+    fake_daemon: Start, pyd: Pyd, context: Path, tmp_path: Path, table: Any, expected: dict[str, str]
+) -> None:
+    daemon = fake_daemon(built(*DONE))
+    (tmp_path / ".docker").mkdir()
+    content = json.dumps({"proxies": table}).replace("HOST", daemon.host)
+    (tmp_path / ".docker/config.json").write_text(content)
+    assert pyd("build", "--build-arg", "http_proxy=mine", str(context), host=daemon.host).returncode == 0
+    query = parse_qs(daemon.requests[-1][0].partition("?")[2].partition(" ")[0])
+    assert json.loads(query["buildargs"][0]) == MINE | expected
 
 
 def test_the_build_cache_is_pruned(fake_daemon: Start, pyd: Pyd) -> None:

@@ -236,6 +236,14 @@ def test_run_pulls_a_missing_image_with_progress_on_stderr(fake_daemon: Start, p
     assert json.loads(base64.urlsafe_b64decode(sent)) == expected
 
 
+def test_containers_are_told_of_proxies(fake_daemon: Start, pyd: Pyd, tmp_path: Path) -> None:
+    daemon = fake_daemon(started({}, b"", 0))
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker/config.json").write_text(json.dumps({"proxies": {"default": {"httpsProxy": "p:1"}}}))
+    assert pyd("run", "-e", "A=b", "-e", "https_proxy=", "img", host=daemon.host).returncode == 0
+    assert json.loads(daemon.requests[1][1])["Env"] == ["A=b", "https_proxy=", "HTTPS_PROXY=p:1"]
+
+
 def test_the_id_file_is_written_or_gone(fake_daemon: Start, pyd: Pyd, tmp_path: Path) -> None:
     daemon = fake_daemon(started({}, b"", 0))
     path = tmp_path / "cid"

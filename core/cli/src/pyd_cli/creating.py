@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyd_cli import terminal
 from pyd_cli.errors import ApiError, CliError
+from pyd_cli.proxies import proxies
 from pyd_cli.references import parse
 from pyd_cli.run_options import create_body
 
@@ -51,6 +52,9 @@ def create(session: Session, options: Options, args: list[str]) -> tuple[str, di
     if when not in ("always", "missing", "never", ""):
         raise CliError(f'invalid pull option: \'{when}\': must be one of "always", "missing" or "never"', 125)
     body = create_body(options, image, command)
+    given = {item.partition("=")[0] for item in body.get("Env", ())}
+    if found := proxies(session, given):
+        body["Env"] = [*body.get("Env", ()), *(f"{name}={value}" for name, value in found.items())]
     if options["tty"]:
         rows, columns = terminal.size()
         if rows and columns:

@@ -18,6 +18,7 @@ from pyd_cli.credentials import registries
 from pyd_cli.errors import CliError
 from pyd_cli.flags import Flag, Options
 from pyd_cli.progress import show
+from pyd_cli.proxies import proxies
 from pyd_cli.references import parse
 from pyd_cli.session import Session
 from pyd_cli.units import human_size, parse_size
@@ -74,9 +75,10 @@ FLAGS = (
 )
 
 
-def query_of(options: Options, source: Source) -> dict[str, str | bool | list[str]]:
+def query_of(session: Session, options: Options, source: Source) -> dict[str, str | bool | list[str]]:
     """The options as the API takes them; what has its default is left out."""
     arguments = dict(_argument(values.filled(item)) for item in options["build-arg"])
+    arguments |= proxies(session, arguments)
     ulimits = {item["Name"]: item for item in options["ulimit"]}  # of one name the last counts
     structures = {
         "buildargs": arguments,
@@ -171,7 +173,7 @@ def execute(session: Session, options: Options, args: list[str]) -> int:
         body = Upload(compressed(Stream(source.body)) if options["compress"] else source.body, out)
     headers = {"X-Registry-Config": registries(session)}
     try:
-        response = session.api.call("POST", "/build", query_of(options, source), body, headers)
+        response = session.api.call("POST", "/build", query_of(session, options, source), body, headers)
         try:
             extras = show(json_objects(response), shown)
         finally:
