@@ -18,6 +18,7 @@ class Recipe:
     target     the stage to end with, by name or number; empty: the last one
     arguments  by name what the file's arguments are to be (``--build-arg``); None: as if it were not given
     platform   ``os/architecture`` or ``os/architecture/variant`` of the image
+    machine    the same of who builds, for recipes that cross-compile; empty: as *platform*
     """
 
     text: str
@@ -25,6 +26,7 @@ class Recipe:
     target: str = ""
     arguments: Mapping[str, str | None] = field(default_factory=dict)
     platform: str = "linux/amd64"
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,23 @@ class Run:
     environment  ``NAME=value`` items beside those of the image's configuration: arguments in effect
     network      ``default``, ``none`` or ``host``; empty: as the build says
     stdin        what the program reads, nothing by default
+    untold       likewise items for its environment, that are no part of the image's history and make no difference to what is
+                 cached: proxies
     """
 
     command: tuple[str, ...]
     environment: tuple[str, ...] = ()
     network: str = ""
     stdin: bytes = b""
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
     """Put files into the image so far, as a layer.
 
-    sources      paths below *origin*, with the wildcards of Go's path.Match; for *fetch* also URLs
+    sources      paths below *origin*, with the wildcards of Go's path.Match; for *fetch* also URLs. With neither these nor
+                 *inline* the destination is made, where it is not there (``WORKDIR``)
     destination  an absolute path; a directory, also one that is not there yet, ends with ``/``
     origin       None: the build's context; a number: that stage of the plan; text: an image
     fetch        download URLs, and unpack what is a tar archive of the context (``ADD``)
@@ -112,8 +118,10 @@ class Plan:
 
     unused    names of arguments that were given and that nothing in the recipe asks for
     warnings  lines for people
+    preamble  instructions before the first stage, as they were written; nothing is left to do about them
     """
 
     stages: tuple[Stage, ...]
     unused: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    preamble: tuple[str, ...] = ()
