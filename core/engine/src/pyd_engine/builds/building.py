@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyd_contracts.errors import Conflict, InvalidArgument, NotFound, PydError
+from pyd_contracts.errors import Conflict, InvalidArgument, NotFound
 from pyd_contracts.values import Copy, Plan, Run, Stage, Step
 from pyd_engine.builds.cache import Cache, key_of
 from pyd_engine.builds.fetching import Fetching
@@ -19,15 +18,14 @@ from pyd_engine.builds.inherited import Inherited
 from pyd_engine.builds.output import Output
 from pyd_engine.builds.request import BuildRequest
 from pyd_engine.builds.running import Running
-from pyd_engine.builds.views import ImageViews
-from pyd_engine.files.client import Work, work
+from pyd_engine.files.client import work
 from pyd_engine.identities import new_id
 from pyd_engine.images.making import Change
 from pyd_engine.images.platform import Platform
 from pyd_engine.images.records import ImageRecord
 from pyd_engine.images.service import Images
 
-__all__ = ["Building", "Tools", "WORKER"]
+__all__ = ["WORKER", "Building", "Tools"]
 
 WORKER = "pyd_engine.builds.worker"
 _SHELL = ("/bin/sh", "-c")
@@ -40,7 +38,6 @@ class Tools:
     images: Images
     cache: Cache
     running: Running
-    views: ImageViews
     fetching: Fetching
     run: Path
 
@@ -78,8 +75,10 @@ class Building:
 
     async def perform(self, plan: Plan) -> ImageRecord:
         """All of it; the image of the last stage."""
-        total = sum(1 + sum(step.line != 0 for step in stage.steps) for stage in plan.stages)
+        total = len(plan.preamble) + sum(1 + sum(step.line != 0 for step in stage.steps) for stage in plan.stages)
         number = 0
+        for text in plan.preamble:
+            self._output.step(number := number + 1, total, text)
         for stage in plan.stages:
             number = await self._stage(stage, number, total)
         last = self._results[-1] if self._results else None
@@ -160,8 +159,7 @@ class Building:
         if below is None:  # a container has an image, were it an empty one
             below = await self._tools.images.extend(None, None, Change(before, platform=self._platform))
         async with self._tools.running.done(run, below.id, before, self._request, self._output) as layer:
-            done = await self._made(below, key, step, layer, change)
-        return done
+            return await self._made(below, key, step, layer, change)
 
     async def _copy(self, below: ImageRecord | None, step: Step, copy: Copy) -> _Done:
         verb = step.meaning.split(maxsplit=1)[0] if step.meaning else "COPY"
@@ -172,7 +170,7 @@ class Building:
             request = {
                 "op": "copy", "directory": str(self._directory / "context"), "origin": origin,
                 "sources": [each for each in copy.sources if not _is_url(each, copy)], "files": files,
-                "image": await held.enter_async_context(self._tools.views.of(below)),
+                "image": await self._seen(below, held),
                 "target": held.enter_context(tempfile.TemporaryDirectory(prefix="build-", dir=self._tools.run)),
                 "destination": copy.destination,
                 "owner": None if copy.origin is not None and not copy.owner else copy.owner, "mode": copy.mode,
@@ -231,7 +229,11 @@ class Building:
         if origin is None:
             return None
         image = self._results[origin] if isinstance(origin, int) else self._known[origin]
-        return await held.enter_async_context(self._tools.views.of(image))
+        return await self._seen(image, held)
+
+    async def _seen(self, image: ImageRecord | None, held: AsyncExitStack) -> list[list[Any]]:
+        mounts = await held.enter_async_context(self._tools.images.viewed(image))
+        return [[each.type, each.source, list(each.options)] for each in mounts]
 
     async def _files(self, copy: Copy, held: AsyncExitStack) -> list[list[str]]:
         """What is downloaded, and what the recipe holds: paths, and the names that they get."""

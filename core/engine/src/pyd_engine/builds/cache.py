@@ -46,7 +46,7 @@ def key_of(parent: str, step: Step, digest: str) -> str:
     """How a step over the image *parent* is known; *digest* is that of what it copies."""
     work: dict[str, Any] | None = None
     if isinstance(step.work, Run):
-        work = asdict(step.work) | {"stdin": step.work.stdin.hex()}
+        work = asdict(step.work) | {"stdin": step.work.stdin.hex(), "untold": None}
     elif isinstance(step.work, Copy):  # what is copied, the digest says; where it comes from does not matter
         work = {"destination": step.work.destination, "owner": step.work.owner, "mode": step.work.mode}
         work["fetch"] = step.work.fetch
@@ -126,4 +126,6 @@ class Intermediates:
 
     def all(self) -> list[tuple[str, str]]:
         """(name, id) of all."""
-        return [(str(name), str(container)) for name, container in self._database.rows("SELECT * FROM build_containers")]
+        return [
+            (str(name), str(container)) for name, container in self._database.rows("SELECT * FROM build_containers")
+        ]

@@ -55,4 +55,6 @@ def _continues(config: ImageConfig, before: ImageConfig | None) -> bool:
     if before is None:
         return True
     lines, count = [each.created_by for each in before.history], len(before.diff_ids)
-    return [each.created_by for each in config.history[: len(lines)]] == lines and config.diff_ids[:count] == before.diff_ids
+    return [each.created_by for each in config.history[: len(lines)]] == lines and config.diff_ids[
+        :count
+    ] == before.diff_ids

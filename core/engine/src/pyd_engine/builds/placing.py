@@ -66,7 +66,9 @@ class Placing:
         path = _canonical(self._root, path)
         there = self._is_directory(path)
         if not there and self._exists(path):
-            raise Refused("invalid-argument", f"failed to copy files: failed to copy directory: mkdir {path}: not a directory")
+            raise Refused(
+                "invalid-argument", f"failed to copy files: failed to copy directory: mkdir {path}: not a directory"
+            )
         self._make(posixpath.dirname(path) if top and not there else path, (0, 0))
         with self._as(owner, self._mode):
             if top and not there:

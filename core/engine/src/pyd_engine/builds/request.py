@@ -48,5 +48,5 @@ class BuildRequest:
     quiet: bool = False
     keep: bool = False
     keep_failed: bool = False
-    limits: HostConfig = HostConfig()
+    limits: HostConfig = field(default_factory=HostConfig)
     credentials: Callable[[str], Credentials] = lambda _domain: Credentials()

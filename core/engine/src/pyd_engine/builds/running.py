@@ -97,10 +97,11 @@ class Running:
 
     def _request(self, work: Run, image: str, config: Mapping[str, Any], request: BuildRequest) -> CreateRequest:
         so_far = image_config(dict(config))
-        names_ = {item.partition("=")[0] for item in work.environment}
-        kept = tuple(item for item in so_far.env or () if item.partition("=")[0] not in names_)
+        added = (*work.environment, *work.untold)
+        taken = {item.partition("=")[0] for item in added}
+        kept = tuple(item for item in so_far.env or () if item.partition("=")[0] not in taken)
         own: ContainerConfig = msgspec.structs.replace(
-            so_far, image=image, cmd=work.command, entrypoint=(), env=(*kept, *work.environment), on_build=None,
+            so_far, image=image, cmd=work.command, entrypoint=(), env=(*kept, *added), on_build=None,
             healthcheck=HealthConfig(test=("NONE",)), attach_stdout=True, attach_stderr=True, tty=False,
             attach_stdin=bool(work.stdin), open_stdin=bool(work.stdin), stdin_once=bool(work.stdin), hostname="",
         )  # fmt: skip

@@ -52,10 +52,17 @@ class TarWriter:
         prefix, short = _split(name)
         records = {b"uid": b"%d" % uid, b"gid": b"%d" % gid, **({b"path": name} if short is None else {})}
         self._records(short or name[:100], records)
-        seconds = mtime_ns // 1_000_000_000
+        mode = 0o755 if self.mode is None else self.mode
         self._buffer += _block(
-            short or name[:100], b"5", 0o755 if self.mode is None else self.mode, uid % _OCTAL_ID, gid % _OCTAL_ID, 0, seconds, prefix=prefix,
-        )  # fmt: skip
+            short or name[:100],
+            b"5",
+            mode,
+            uid % _OCTAL_ID,
+            gid % _OCTAL_ID,
+            0,
+            mtime_ns // 1_000_000_000,
+            prefix=prefix,
+        )
         self._spill()
 
     def whiteout(self, name: bytes) -> None:

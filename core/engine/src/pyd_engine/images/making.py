@@ -77,13 +77,37 @@ class Making:
                         await self._layers.ensure(self._driver, [*(below.layers if below else ()), layer])
             return await self._record(below, layer, change, names)
 
+    async def restore(
+        self, source: ImageRecord, layers: int, lines: int, change: Change, below: ImageRecord | None
+    ) -> ImageRecord:
+        """The image that *source* was after the first *layers* of its layers and *lines* of its history."""
+        whole = self._config(source.id).document
+        kept = source.layers[:layers]
+        history = list(whole.get("history") or ())[:lines]
+        document = {
+            **whole,
+            "created": history[-1].get("created") or now(),
+            "config": dict(change.config),
+            "author": change.author,
+            "rootfs": {"type": "layers", "diff_ids": [each.diff_id for each in kept]},
+            "history": history,
+        }
+        if not change.author:
+            del document["author"]
+        return await self._create(kept, document, (), below.id if below else "")
+
     async def _record(
         self, below: ImageRecord | None, layer: LayerDescriptor | None, change: Change, names: Sequence[Reference]
     ) -> ImageRecord:
         layers = [*(below.layers if below else ()), *([layer] if layer else ())]
         document = dict(self._config(below.id).document) if below else _platform(change.platform)
         created = now()
-        entry = {"created": created, "created_by": change.created_by, "author": change.author, "comment": change.comment}
+        entry = {
+            "created": created,
+            "created_by": change.created_by,
+            "author": change.author,
+            "comment": change.comment,
+        }
         history: dict[str, Any] = {key: value for key, value in entry.items() if value}
         if layer is None:
             history["empty_layer"] = True

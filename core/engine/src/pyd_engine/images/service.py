@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyd_contracts.errors import Conflict, InvalidArgument, NotFound, ResourceExhausted
+from pyd_contracts.values import Mount
 from pyd_engine.images import views
 from pyd_engine.images.archive import Archives, publishing
 from pyd_engine.images.auth import ANONYMOUS, Credentials
@@ -73,8 +74,7 @@ class Images:
         self._pusher = Pusher(content, self.records, registries)
         self.archives = Archives(content, self.records, layers, self.leased, driver=unpack)
         making = Making(content, layers, self.archives, self.leased, self.config, self.create, driver)
-        self.extend = making.extend
-        self._making = making
+        self.extend, self.restore = making.extend, making.restore
 
     # --- finding -------------------------------------------------------------------------------------------------
 
@@ -176,6 +176,20 @@ class Images:
     async def snapshot(self, record: ImageRecord, driver: str | None = None) -> str | None:
         """The committed snapshot of an image in a storage driver, unpacked now if need be; None when it has no layers."""
         return await self._layers.ensure(driver or self._driver, record.layers)
+
+    @contextlib.asynccontextmanager
+    async def viewed(self, record: ImageRecord | None) -> AsyncIterator[Sequence[Mount]]:
+        """What to mount to see an image's files; nothing for none, and for one without layers."""
+        chain = await self.snapshot(record) if record else None
+        if chain is None:
+            yield ()
+            return
+        async with self._layers.views.open(self._driver, chain) as mounts:
+            yield mounts
+
+    def workers(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Several images will be made one after the other: what unpacks layers is kept meanwhile."""
+        return self._layers.workers()
 
     async def furnished(self, record: ImageRecord, driver: str) -> str:
         """The committed snapshot that containers of an image stand on (`Layers.furnished`)."""
