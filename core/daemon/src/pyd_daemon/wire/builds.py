@@ -52,7 +52,10 @@ def _json(query: Query, name: str, kind: type[T], what: str, default: T) -> T:
     text = query.get(name, "")
     if not text:
         return default
-    given: Any = parse(text.encode("utf-8", "surrogateescape"))
+    try:
+        given: Any = parse(text.encode("utf-8", "surrogateescape"))
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{what}: {error}") from error
     return default if given is None else fit(given, kind, what)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyd_contracts.errors import Conflict, InvalidArgument, NotFound
+from pyd_contracts.errors import Conflict, InvalidArgument, NotFound, PydError
 from pyd_contracts.values import Copy, Plan, Run, Stage, Step
 from pyd_engine.builds.cache import Cache, key_of
 from pyd_engine.builds.fetching import Fetching
@@ -55,18 +55,19 @@ class Building:
     """Carries a plan out.
 
     directory  private: the context is in ``context``, what is downloaded and unpacked beside it
-    known      images by the names that the plan has for them
+    known      images by the names that the plan has for them; *image* finds further ones
     """
 
     def __init__(
-        self, tools: Tools, request: BuildRequest, output: Output, directory: Path, known: Mapping[str, ImageRecord],
-        platform: Platform, held: AsyncExitStack,
+        self, tools: Tools, request: BuildRequest, output: Output, directory: Path, known: dict[str, ImageRecord],
+        image: Callable[[str], Awaitable[ImageRecord]], platform: Platform, held: AsyncExitStack,
     ) -> None:  # fmt: skip
         self._tools = tools
         self._request = request
         self._output = output
         self._directory = directory
         self._known = known
+        self._image = image
         self._platform = platform
         self._held = held
         self._warm = False
@@ -184,7 +185,7 @@ class Building:
                 raise type(error)(f"{verb} failed: {error}") from error
             held.push_async_callback(running.close)
             digest = running.answer["digest"]
-            chown = f"--chown={copy.owner} " if copy.owner else ""
+            chown = f"--chown={copy.owner}" if copy.owner else ""  # no blank behind it: nor has dockerd one
             what = step.meaning if plain else f"{verb} {chown}{digest} in {copy.destination} "
             change = self._change(step, f"{_shell(step)} #(nop) {what}")
             key = key_of(below.id if below else "", step, digest)
@@ -228,8 +229,17 @@ class Building:
     async def _origin(self, origin: int | str | None, held: AsyncExitStack) -> list[list[Any]] | None:
         if origin is None:
             return None
-        image = self._results[origin] if isinstance(origin, int) else self._known[origin]
+        image = self._results[origin] if isinstance(origin, int) else await self._named(origin)
         return await self._seen(image, held)
+
+    async def _named(self, name: str) -> ImageRecord:
+        """An image that files are copied from; pulled when it is needed."""
+        if name not in self._known:
+            try:
+                self._known[name] = await self._image(name)
+            except PydError as error:
+                raise type(error)(f"invalid from flag value {name}: {error}") from error
+        return self._known[name]
 
     async def _seen(self, image: ImageRecord | None, held: AsyncExitStack) -> list[list[Any]]:
         mounts = await held.enter_async_context(self._tools.images.viewed(image))

@@ -20,7 +20,7 @@ from pyd_engine.builds.output import Output
 from pyd_engine.ending import end
 from pyd_engine.files.client import work
 from pyd_engine.images.progress import Reporter
-from pyd_engine.images.transport import RegistryConfig, new_session
+from pyd_engine.images.transport import RegistryConfig, new_session, reason
 
 __all__ = ["Fetching", "is_git", "is_url"]
 
@@ -120,7 +120,7 @@ class Fetching:
                         yield response
                         return
                 except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                    raise Unavailable(f'Get "{url}": {error}') from error
+                    raise Unavailable(f'Get "{url}": {reason(error, at)}') from error
             raise Unavailable(f'Get "{url}": stopped after {_MOST_REDIRECTS} redirects')
 
     async def repository(self, remote: str, directory: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pyd_contracts.errors import FailedPrecondition, InvalidArgument, NotFound, PydError, from_oserror
 from pyd_contracts.frontend import BuildFrontend
@@ -31,6 +31,7 @@ from pyd_engine.store.database import Database
 
 __all__ = ["Builds", "Frontends"]
 
+_T = TypeVar("_T")
 _DIRECTIVE = re.compile(r"#\s*frontend\s*=\s*(\S+)\s*", re.ASCII | re.IGNORECASE)
 
 
@@ -110,7 +111,16 @@ class Builds:
             frontend = self._frontends.of(recipe.text)
             try:
                 known, plan = await self._planned(frontend, recipe, request, output)
-                building = Building(self._tools, request, output, directory, known, platform, held)
+                building = Building(
+                    self._tools,
+                    request,
+                    output,
+                    directory,
+                    known,
+                    lambda name: self._image(name, request, output),
+                    platform,
+                    held,
+                )
                 image = await building.perform(_labelled(plan, request.labels))
                 if plan.unused:
                     output.line(f"[Warning] One or more build-args [{' '.join(plan.unused)}] were not consumed")
@@ -165,15 +175,11 @@ class Builds:
         """The plan, and the images that it names."""
         known: dict[str, ImageRecord] = {}
         documents: dict[str, Mapping[str, Any]] = {}
-        while wanted := await asyncio.to_thread(frontend.frontend_images, recipe=recipe, known=documents):
+        while wanted := await _about_recipe(frontend.frontend_images, recipe, documents):
             for name in sorted(wanted):
                 known[name] = await self._image(name, request, output)
                 documents[name] = self._images.config(known[name].id).document
-        try:
-            plan = await asyncio.to_thread(frontend.frontend_plan, recipe=recipe, known=documents)
-        except NotFound as error:  # the target: nothing on this host
-            raise InvalidArgument(str(error)) from error
-        return known, plan
+        return known, await _about_recipe(frontend.frontend_plan, recipe, documents)
 
     async def _image(self, name: str, request: BuildRequest, output: Output) -> ImageRecord:
         """One that a recipe stands on, pulled if need be."""
@@ -217,6 +223,14 @@ class Builds:
         self.cache.forget(gone)
         self.cache.tidy()
         return gone
+
+
+async def _about_recipe(hook: Callable[..., _T], recipe: Recipe, known: Mapping[str, Mapping[str, Any]]) -> _T:
+    """Ask a frontend. That it finds no target is a fault of the request, not of what is on this host."""
+    try:
+        return await asyncio.to_thread(hook, recipe=recipe, known=known)
+    except NotFound as error:
+        raise InvalidArgument(str(error)) from error
 
 
 def _labelled(plan: Plan, labels: Mapping[str, str]) -> Plan:

@@ -123,7 +123,7 @@ def _read(root: int, path: str) -> bytes | None:
 
 
 def _leave_out(root: int, recipe: str) -> None:
-    """The recipe and ``.dockerignore`` reach the engine in any case; the latter may say that they are no part of the context."""
+    """The recipe and ``.dockerignore`` are read in any case; the latter may say that they are no part of the context."""
     ignore = _read(root, ".dockerignore")
     if ignore is None:
         return
