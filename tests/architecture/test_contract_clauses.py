@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from pyd_conformance.clauses import CONTRACTS as REPORTED
-from pyd_contracts import CONTRACTS, ipam, isolation, log, network, storage, volume
+from pyd_contracts import CONTRACTS, frontend, ipam, isolation, log, network, storage, volume
 from pyd_contracts.markers import PROJECT
 from source_tree import ROOT, parsed, where
 
@@ -99,6 +99,6 @@ def test_the_kit_proves_no_clause_that_is_not_written() -> None:
 
 
 def test_the_kit_reports_by_the_names_that_entry_points_have() -> None:
-    groups = [module.GROUP for module in (storage, network, isolation, log, volume, ipam)]
+    groups = [module.GROUP for module in (storage, network, isolation, log, volume, ipam, frontend)]
     assert [f"pyd.{name}.v1" for name in REPORTED.values()] == groups
     assert set(REPORTED) == {*PREFIXES.values()} - {"EVT"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pyd_frontend_dockerfile.budget import Budget
+
 __all__ = ["PREDEFINED", "Arguments", "platform_arguments"]
 
 PREDEFINED = frozenset(
@@ -31,8 +33,13 @@ class Arguments:
     """
 
     def __init__(
-        self, given: Mapping[str, str], automatic: Mapping[str, str], outer: Mapping[str, str | None] | None = None
+        self,
+        given: Mapping[str, str],
+        automatic: Mapping[str, str],
+        budget: Budget,
+        outer: Mapping[str, str | None] | None = None,
     ) -> None:
+        self._budget = budget
         self._given, self._automatic, self._outer = given, automatic, outer or {}
         self._declared: dict[str, str | None] = {}
 
@@ -42,6 +49,7 @@ class Arguments:
 
     def beside(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Those in effect that no variable of the image hides."""
+        self._budget.spend(len(self._declared))
         names = {*self._declared, *({*self._given, *self._outer} & PREDEFINED)}
         values = {name: self._value(name) for name in sorted(names - environment.keys())}
         return {name: value for name, value in values.items() if value is not None}

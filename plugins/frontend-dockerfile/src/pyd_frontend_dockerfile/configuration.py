@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import posixpath
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyd_contracts.errors import InvalidArgument
+from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.mistakes import Mistake
 
-__all__ = ["Configuration", "base_config", "read_ports", "read_signal", "read_workdir"]
+__all__ = ["Configuration", "absolute", "base_config", "read_ports", "read_signal", "read_workdir"]
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LISTS = ("Env", "Cmd", "Entrypoint", "Shell", "OnBuild")
 _TABLES = ("ExposedPorts", "Volumes", "Labels")
 _TEXTS = ("User", "WorkingDir", "StopSignal")
-_LARGEST = 4_000_000
-"""How many entries of lists and tables all configurations of a plan may have, that each step has a whole one of."""
-_SIGNALS = frozenset(each.name[3:] for each in signal.Signals) | frozenset(
-    [f"RTMIN+{n}" for n in range(1, 16)] + [f"RTMAX-{n}" for n in range(1, 15)]
+_SIGNALS = frozenset(
+    "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN"
+    " TTOU UNUSED URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX".split()
+    + [f"RTMIN+{n}" for n in range(1, 16)]
+    + [f"RTMAX-{n}" for n in range(1, 15)]
 )
 
 
@@ -47,9 +48,9 @@ def base_config(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
 class Configuration:
     """A configuration that steps change. What was given out before does not change with it."""
 
-    def __init__(self, config: Mapping[str, Any], spent: list[int]) -> None:
+    def __init__(self, config: Mapping[str, Any], budget: Budget) -> None:
         self._config = dict(config)
-        self._spent = spent
+        self._budget = budget
         self._environment: dict[str, str] | None = None
         if "PATH" not in self.environment:
             self.set("Env", [*self._config.get("Env", ()), PATH])
@@ -57,7 +58,7 @@ class Configuration:
     @property
     def whole(self) -> dict[str, Any]:
         """As it is now."""
-        self._count(len(self._config))
+        self._budget.spend(len(self._config))
         return dict(self._config)
 
     @property
@@ -85,7 +86,7 @@ class Configuration:
         if value is None:
             self._config.pop(key, None)
             return
-        self._count(len(value) if isinstance(value, list | dict) else 1)
+        self._budget.spend(len(value) if isinstance(value, list | dict) else 1)
         self._config[key] = value
 
     def set_variables(self, pairs: Sequence[tuple[str, str]]) -> None:
@@ -109,11 +110,6 @@ class Configuration:
     def append(self, key: str, item: str) -> None:
         """Add an item to a list."""
         self.set(key, [*self._config.get(key, ()), item])
-
-    def _count(self, entries: int) -> None:
-        self._spent[0] += entries
-        if self._spent[0] > _LARGEST:
-            raise Mistake(f"the recipe is too large: the configurations of its steps have more than {_LARGEST} entries")
 
 
 def read_ports(words: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -146,11 +142,15 @@ def read_signal(text: str) -> str:
 
 
 def read_workdir(now: str, wanted: str) -> str:
-    """A directory; a relative one is below the one of *now*."""
+    """A directory; a relative one is below the one of *now*, an absolute one stays as it was written."""
     if not wanted:
         raise Mistake("cannot normalize nothing")
-    found = posixpath.normpath(posixpath.join("/", now, wanted))
-    return "/" + found.lstrip("/")
+    return wanted if wanted.startswith("/") else absolute(now, wanted)
+
+
+def absolute(now: str, path: str) -> str:
+    """*path*, seen from *now*, without what is superfluous."""
+    return "/" + posixpath.normpath(posixpath.join("/", now, path)).lstrip("/")
 
 
 def _strings(value: object) -> bool:

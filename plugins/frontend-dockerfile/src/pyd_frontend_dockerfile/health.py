@@ -56,7 +56,7 @@ def shown_health(health: Mapping[str, Any]) -> str:
 
 def _retries(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,10}", text, re.ASCII) or not -(2**31) <= int(text) < 2**31:
-        raise Mistake(f"--retries must be a number (not {quoted(text)})")
+        raise Mistake(f"strconv.ParseInt: parsing {quoted(text)}: invalid syntax")
     if int(text) < 1:
         raise Mistake(f"--retries must be at least 1 (not {int(text)})")
     return int(text)

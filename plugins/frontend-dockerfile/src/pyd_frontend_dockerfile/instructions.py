@@ -86,13 +86,13 @@ class _Text:
 
 def read_instruction(line: Line, escape: str) -> Instruction:
     """Read one line."""
-    word, *more = re.split(r"[\t\v\f\r ]+", line.text, maxsplit=1)
+    word, *more = re.split(r"[\t\v\f\r ]+", line.text.strip(), maxsplit=1)
     reader = _READERS.get(word.upper())
     if reader is None:
         raise Mistake(f"unknown instruction: {word if len(word) <= 200 else word[:200] + '…'}")
     flags, rest = flags_form(more[0] if more else "", escape)
     value = reader(_Text(word.upper(), flags, rest.strip(), line, escape))
-    return Instruction(word.upper(), line.text, line.number, escape, value)
+    return Instruction(word.upper(), line.text.strip(), line.number, escape, value)
 
 
 def _from(text: _Text) -> Start:
@@ -117,7 +117,10 @@ def _run(text: _Text) -> Program:
     flags = read_flags(text.flags, ("network",))
     if flags.get("network", "default") not in ("default", "none", "host"):
         raise Mistake(f"invalid network mode {quoted(flags['network'])}, supported: default, none, host")
-    return Program(command_form(text.rest), flags, text.line.heredocs)
+    command = command_form(text.rest)
+    if not command.words:
+        raise Mistake(f"RUN has no command: {quoted(text.line.text.strip())}")
+    return Program(command, flags, text.line.heredocs)
 
 
 def _program(text: _Text) -> Program:
@@ -133,7 +136,9 @@ def _files(text: _Text) -> Files:
     allowed = ("chown", "chmod", "from") if text.keyword == "COPY" else ("chown", "chmod")
     words = list_form(text.rest)
     if len(words) < 2:
-        raise Mistake(f"{text.keyword} requires at least two arguments, but only {len(words)} provided")
+        raise Mistake(
+            f"{text.keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
+        )
     if any(each.mark == words[-1] for each in text.line.heredocs):
         raise Mistake(f"{text.keyword} cannot accept a heredoc as a destination")
     return Files(words[:-1], words[-1], read_flags(text.flags, allowed, ("link",)), text.line.heredocs)
@@ -199,12 +204,16 @@ def _onbuild(text: _Text) -> str:
     read_flags(text.flags, ())
     if not text.rest:
         raise Mistake("ONBUILD requires at least one argument")
-    trigger = text.rest.split(maxsplit=1)[0].upper()
+    trigger, *more = text.rest.split(maxsplit=1)
+    trigger = trigger.upper()
     if trigger == "ONBUILD":
         raise Mistake("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if trigger in ("FROM", "MAINTAINER"):
         raise Mistake(f"{trigger} isn't allowed as an ONBUILD trigger")
-    return text.rest + "".join(f"\n{each.written}{each.name}" for each in text.line.heredocs)
+    if trigger in ("ENV", "LABEL"):  # of others only who stands on the image learns what is wrong, as with dockerd
+        pairs_form(trigger, more[0] if more else "", text.escape)
+    expression = re.sub(r"^\s*ONBUILD\s*", "", text.line.text, flags=re.IGNORECASE)
+    return expression + "".join(f"\n{each.written}{each.name}" for each in text.line.heredocs)
 
 
 def _health(text: _Text) -> dict[str, Any]:

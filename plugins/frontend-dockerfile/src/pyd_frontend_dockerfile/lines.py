@@ -35,7 +35,7 @@ class Heredoc:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An instruction on one line, and where it begins."""
+    """An instruction on one line, and where it begins; blanks at its end are as they were."""
 
     number: int
     text: str
@@ -99,7 +99,10 @@ class _Reader:
         lines = tuple(self._instructions())
         if not lines:
             with located(f"{self._name}:1"):
-                raise Mistake("file with no instructions")
+                empty = self._lines == [""]
+                raise Mistake(
+                    f"the Dockerfile ({self._name}) cannot be empty" if empty else "file with no instructions"
+                )
         return Document(lines, self._escape, tuple(self._warnings))
 
     def _directives(self) -> None:
@@ -115,7 +118,7 @@ class _Reader:
                     raise Mistake(f"only one {word} parser directive can be used")
                 if word == "escape":
                     if value not in ("\\", "`"):
-                        raise Mistake(f"invalid ESCAPE '{value}'. Must be ` or \\")
+                        raise Mistake(f"invalid escape token '{value[:20]}' does not match ` or \\")
                     self._escape = value
             seen.add(word)
 
@@ -125,7 +128,7 @@ class _Reader:
             text = self._logical()
             if text.strip():
                 with located(f"{self._name}:{number}"):
-                    yield Line(number, text.strip(), self._heredocs(text))
+                    yield Line(number, text.lstrip(), self._heredocs(text))
 
     def _logical(self) -> str:
         """One line and those that continue it; comments between them are left out."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from pyd_contracts.errors import InvalidArgument
 
-__all__ = ["Mistake", "located"]
+__all__ = ["Mistake", "located", "printable"]
 
 
 class Mistake(Exception):
@@ -20,4 +20,9 @@ def located(where: str) -> Iterator[None]:
     try:
         yield
     except Mistake as mistake:
-        raise InvalidArgument(f"{where}: {mistake}") from mistake
+        raise InvalidArgument(f"{where}: {printable(str(mistake))}") from mistake
+
+
+def printable(text: str) -> str:
+    """What a recipe holds is quoted on somebody's terminal: nothing in it commands that."""
+    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)

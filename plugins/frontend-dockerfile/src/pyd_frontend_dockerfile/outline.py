@@ -10,11 +10,13 @@ from typing import Any
 from pyd_contracts.errors import InvalidArgument, NotFound
 from pyd_contracts.values import Recipe
 from pyd_frontend_dockerfile.arguments import Arguments, platform_arguments
+from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.configuration import base_config
 from pyd_frontend_dockerfile.instructions import Files, Instruction, Start, read_instruction
 from pyd_frontend_dockerfile.lines import read_lines
 from pyd_frontend_dockerfile.mistakes import Mistake, located
 from pyd_frontend_dockerfile.platforms import read_platform
+from pyd_frontend_dockerfile.references import read_reference
 from pyd_frontend_dockerfile.words import Lexer
 
 __all__ = ["Draft", "Outline", "Trigger"]
@@ -47,7 +49,8 @@ class Outline:
         _must_be_text(recipe)
         document = read_lines(recipe.text, recipe.name)
         self.warnings = document.warnings
-        self.lexer = Lexer(document.escape)
+        self.budget = Budget()
+        self.lexer = Lexer(document.escape, self.budget)
         with located(recipe.name):
             self.platform = read_platform(recipe.platform, "linux/amd64")
             machine = read_platform(recipe.machine or recipe.platform, self.platform)
@@ -99,7 +102,7 @@ class Outline:
             stage = self._names.get(image.lower())
             if stage is not None and stage < number:
                 return stage
-            return None if image == "scratch" else image
+            return None if image == "scratch" else read_reference(image)
 
     def stage_platform(self, number: int) -> str:
         """The platform of a stage's base where it is not the recipe's."""
@@ -131,13 +134,15 @@ class Outline:
             return None
         with located(f"{self.name}:{step.line or self.drafts[number].instruction.line}"):
             stage = self._names.get(said.lower())
-            if stage is None and re.fullmatch(r"[0-9]{1,6}", said, re.ASCII):
+            if stage is None and re.fullmatch(r"[+-]?[0-9]{1,6}", said, re.ASCII):
                 stage = int(said)
             if stage is None:
-                return said
+                if said == "scratch":
+                    raise Mistake("invalid from flag value scratch: there are no files in it")
+                return read_reference(said)
             if stage == number:
                 raise Mistake(f"invalid from flag value {said}: refers to current build stage")
-            if stage >= len(self.drafts):
+            if not 0 <= stage < len(self.drafts):
                 raise Mistake(f"invalid from flag value {said}: index out of bounds")
             if stage > number:
                 raise Mistake(f"invalid from flag value {said}: that stage comes later")
@@ -160,7 +165,7 @@ class Outline:
 
     def _outer(self) -> Arguments:
         """Arguments above the first stage."""
-        found = Arguments(self.given, self.automatic)
+        found = Arguments(self.given, self.automatic, self.budget)
         for instruction in self.preamble:
             with located(f"{self.name}:{instruction.line}"):
                 declare(found, instruction, self.lexer, found.outermost())

@@ -6,36 +6,36 @@ are followed at once, as bits of a number.
 
 from __future__ import annotations
 
+from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.mistakes import Mistake
 
 __all__ = ["Pattern"]
 
 _LONGEST = 4096
-_STEPS = 5_000_000
-"""How many characters one replacement may look at: seconds, not hours."""
 
 
 class Pattern:
     """One pattern."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, budget: Budget) -> None:
+        self._budget = budget
         self._parts = _parts(text)
         if len(self._parts) > _LONGEST:
             raise Mistake(f"a pattern in a substitution has more than {_LONGEST} characters")
 
     def without_prefix(self, value: str, *, longest: bool) -> str:
         """*value* without what the pattern matches at its beginning."""
-        end = _Matcher(self._parts).end(value, 0, longest=longest)
+        end = _Matcher(self._parts, self._budget).end(value, 0, longest=longest)
         return value if end is None else value[end:]
 
     def without_suffix(self, value: str, *, longest: bool) -> str:
         """*value* without what the pattern matches at its end."""
-        end = _Matcher(self._parts[::-1]).end(value[::-1], 0, longest=longest)
+        end = _Matcher(self._parts[::-1], self._budget).end(value[::-1], 0, longest=longest)
         return value if end is None else value[: len(value) - end]
 
     def replaced(self, value: str, replacement: str, *, everywhere: bool, limit: int) -> str:
         """*value* with *replacement* in place of the first match, or of all; not longer than *limit*."""
-        matcher, found, at, size = _Matcher(self._parts), [], 0, len(value)
+        matcher, found, at, size = _Matcher(self._parts, self._budget), [], 0, len(value)
         if not self._parts:
             return value
         while at <= len(value):
@@ -82,7 +82,8 @@ def _parts(text: str) -> list[_Part]:
 class _Matcher:
     """Bit *n* of a state is set when the first *n* parts match what was read."""
 
-    def __init__(self, parts: list[_Part]) -> None:
+    def __init__(self, parts: list[_Part], budget: Budget) -> None:
+        self._budget, self._cost = budget, 1 + len(parts) // 64
         self._stars = sum(1 << n for n, (kind, _) in enumerate(parts) if kind == _STAR)
         self._any = sum(1 << n for n, (kind, _) in enumerate(parts) if kind == _ANY)
         self._plain: dict[str, int] = {}
@@ -90,7 +91,6 @@ class _Matcher:
             if kind == _PLAIN:
                 self._plain[character] = self._plain.get(character, 0) | 1 << n
         self._whole = 1 << len(parts)
-        self._steps = 0
 
     def end(self, text: str, start: int, *, longest: bool) -> int | None:
         """Where a match that begins at *start* ends; None: there is none."""
@@ -99,9 +99,7 @@ class _Matcher:
         for at in range(start, len(text)):
             if not state or (found is not None and not longest):
                 break
-            self._steps += 1
-            if self._steps > _STEPS:
-                raise Mistake("a substitution of a long value by a pattern takes too long")
+            self._budget.spend(self._cost)
             each = text[at]
             takes = self._plain.get(each, 0) | (0 if each == "\n" else self._any)
             kept = 0 if each == "\n" else state & self._stars

@@ -33,7 +33,6 @@ class _Planner:
     def __init__(self, outline: Outline, known: Mapping[str, Mapping[str, Any]]) -> None:
         self._outline, self._known = outline, known
         self._places: dict[int, int] = {}
-        self._spent = [0]
         self._asked: set[str] = set()
         self.stages: list[Stage] = []
 
@@ -42,12 +41,12 @@ class _Planner:
         outline = self._outline
         draft = outline.drafts[number]
         base = outline.base(number)
-        arguments = Arguments(outline.given, outline.automatic, outline.outer.declared)
+        arguments = Arguments(outline.given, outline.automatic, outline.budget, outline.outer.declared)
         where = f"{outline.name}:{draft.instruction.line}"
         with located(where):
-            config = Configuration(self._base(base), self._spent)
+            config = Configuration(self._base(base), outline.budget)
             before = config.whole
-        shop = Shop(config, arguments, lambda step: self._origin(step, number))
+        shop = Shop(config, arguments, lambda step: self._origin(step, number), outline.budget)
         steps: list[Step] = []
         for trigger in outline.triggers(number, self._known):
             with located(f"{where}: trigger {trigger.text[:200]!r} of {base}"):

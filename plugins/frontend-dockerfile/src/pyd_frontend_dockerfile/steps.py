@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pyd_contracts.values import Copy, Run, Step
 from pyd_frontend_dockerfile.arguments import Arguments
-from pyd_frontend_dockerfile.configuration import Configuration, read_ports, read_signal, read_workdir
+from pyd_frontend_dockerfile.budget import Budget
+from pyd_frontend_dockerfile.configuration import Configuration, absolute, read_ports, read_signal, read_workdir
 from pyd_frontend_dockerfile.health import shown_health
 from pyd_frontend_dockerfile.instructions import Files, Instruction, Program
 from pyd_frontend_dockerfile.lines import Heredoc
@@ -28,13 +28,14 @@ class Shop:
     config: Configuration
     arguments: Arguments
     origin: Callable[[Instruction], int | str | None]
+    budget: Budget
     author: str = ""
-    _lexer: Lexer = field(default_factory=Lexer)
+    _lexer: Lexer = field(init=False)
     _has_command: bool = False
 
     def step(self, instruction: Instruction) -> Step:
         """The step that an instruction comes to."""
-        self._lexer = Lexer(instruction.escape)
+        self._lexer = Lexer(instruction.escape, self.budget)
         meaning, work = _MAKERS[instruction.keyword](self, instruction)
         config = self.config.whole
         return Step(instruction.text, meaning, instruction.line, config, self.author, work)
@@ -55,7 +56,7 @@ class Shop:
 
     def _command(self, program: Program) -> list[str]:
         words = list(program.command.words)
-        return [*self.config.shell, *(words or [""])] if program.command.line else words
+        return [*self.config.shell, *words] if program.command.line else words
 
     # --- instructions: what each means, and the work it is
 
@@ -88,8 +89,6 @@ class Shop:
         command, stdin = self._command(program), b""
         if program.command.line and program.heredocs:
             command, stdin = _with_heredocs(self.config.shell, program.command.words[0], program.heredocs)
-        if not command:
-            raise Mistake("RUN [] has no command")
         beside = self.arguments.beside(self.config.environment)
         items = {name: f"{name}={value}" for name, value in beside.items()}
         told = tuple(item for name, item in items.items() if self.arguments.is_told(name))
@@ -99,10 +98,9 @@ class Shop:
 
     def _cmd(self, instruction: Instruction) -> _Made:
         program: Program = instruction.value
-        words = program.command.words
-        command = [*self.config.shell, *words] if program.command.line else list(words)
+        command = self._command(program)
         self.config.set("Cmd", command)
-        self._has_command = self._has_command or bool(words) or program.command.line
+        self._has_command = self._has_command or bool(program.command.words)
         return f"CMD {quoted_list(command)}", None
 
     def _entrypoint(self, instruction: Instruction) -> _Made:
@@ -134,7 +132,7 @@ class Shop:
     def _workdir(self, instruction: Instruction) -> _Made:
         path = read_workdir(self.config.workdir, self._expand(instruction.value))
         self.config.set("WorkingDir", path)
-        return f"WORKDIR {path}", Copy((), path.rstrip("/") + "/")
+        return f"WORKDIR {path}", Copy((), _destination(self.config.workdir, "."))
 
     def _stopsignal(self, instruction: Instruction) -> _Made:
         name = read_signal(self._expand(instruction.value))
@@ -182,7 +180,7 @@ class Shop:
             sources, destination, self.origin(instruction), instruction.keyword == "ADD", owner, _mode(mode), inline
         )
         flags = [f"--{name}={value}" for name, value in (("chown", owner), ("chmod", mode)) if value]
-        words = [instruction.keyword, *flags, *sources, *(each.mark for each in here), destination]
+        words = [instruction.keyword, *flags, *sources, *(each.mark for each in here), said]
         return " ".join(words), work
 
 
@@ -215,8 +213,8 @@ def _shown_pairs(keyword: str, pairs: list[tuple[str, str]]) -> str:
 def _destination(workdir: str, said: str) -> str:
     """An absolute path, which ends with a slash if it is meant to be a directory."""
     directory = said in ("", ".", "..") or said.endswith(("/", "/.", "/.."))
-    path = posixpath.normpath(posixpath.join("/", workdir, said)).lstrip("/")
-    return f"/{path}/" if directory and path else f"/{path}"
+    path = absolute(workdir, said)
+    return path + "/" if directory and path != "/" else path
 
 
 def _mode(text: str) -> int | None:

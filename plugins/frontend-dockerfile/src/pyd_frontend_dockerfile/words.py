@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.mistakes import Mistake
 from pyd_frontend_dockerfile.patterns import Pattern
 from pyd_frontend_dockerfile.quoting import quoted
@@ -23,8 +24,8 @@ _SPECIAL = "@*#?-$!"
 class Lexer:
     """Words with one escape character, which a directive may change."""
 
-    def __init__(self, escape: str = "\\") -> None:
-        self.escape = escape
+    def __init__(self, escape: str, budget: Budget) -> None:
+        self.escape, self.budget = escape, budget
 
     def expand(self, text: str, variables: Mapping[str, str], *, here: bool = False) -> str:
         """One word. *here*: of a here-document, where quotes are themselves and only ``\\$`` and ``\\\\`` are escapes."""
@@ -47,7 +48,7 @@ class Lexer:
 
     def _pieces(self, text: str, variables: Mapping[str, str], here: bool) -> list[tuple[str, bool]]:
         try:
-            return _Reading(self.escape, text, variables, here).until(None, keep_escapes=False)
+            return _Reading(self, text, variables, here).until(None, keep_escapes=False)
         except Mistake as mistake:
             shown = quoted(text if len(text) <= 200 else text[:200] + "…")
             raise Mistake(f"failed to process {shown}: {mistake}") from None
@@ -56,10 +57,11 @@ class Lexer:
 class _Reading:
     """One pass over a word."""
 
-    def __init__(self, escape: str, text: str, variables: Mapping[str, str], here: bool) -> None:
-        self._escape, self._text, self._variables, self._here = escape, text, variables, here
+    def __init__(self, lexer: Lexer, text: str, variables: Mapping[str, str], here: bool) -> None:
+        self._escape, self._budget = lexer.escape, lexer.budget
+        self._text, self._variables, self._here = text, variables, here
         self._at = self._depth = self._size = 0
-        self._special = re.compile(r"[^$'\"" + re.escape(escape) + "]+")
+        self._special = re.compile(r"[^$'\"" + re.escape(self._escape) + "]+")
 
     @property
     def _next(self) -> str:
@@ -170,7 +172,7 @@ class _Reading:
                 raise Mistake(f"{name}: {word or f'is not allowed to be {state}'}")
             return value or ""
         longest = word.startswith(how)
-        pattern = Pattern(word[1:] if longest else word)
+        pattern = Pattern(word[1:] if longest else word, self._budget)
         cut = pattern.without_prefix if how == "#" else pattern.without_suffix
         return cut(value or "", longest=longest)
 
@@ -178,7 +180,7 @@ class _Reading:
         everywhere = self._next == "/"
         if everywhere:
             self._at += 1
-        pattern = Pattern(self._joined("/", keep_escapes=True))
+        pattern = Pattern(self._joined("/", keep_escapes=True), self._budget)
         replacement = self._joined("}", keep_escapes=False)
         return pattern.replaced(value, replacement, everywhere=everywhere, limit=LONGEST)
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyd_conformance.frontend import FrontendContract as FrontendContract
     from pyd_conformance.ipam import IpamContract as IpamContract
     from pyd_conformance.isolation import IsolationContract as IsolationContract
     from pyd_conformance.log import LogContract as LogContract
@@ -24,9 +25,18 @@ _WHERE = {
     "IsolationContract": "pyd_conformance.isolation",
     "VolumeContract": "pyd_conformance.volume",
     "LogContract": "pyd_conformance.log",
+    "FrontendContract": "pyd_conformance.frontend",
 }
 
-__all__ = ["IpamContract", "IsolationContract", "LogContract", "NetworkContract", "StorageContract", "VolumeContract"]
+__all__ = [
+    "FrontendContract",
+    "IpamContract",
+    "IsolationContract",
+    "LogContract",
+    "NetworkContract",
+    "StorageContract",
+    "VolumeContract",
+]
 
 
 def __getattr__(name: str) -> Any:

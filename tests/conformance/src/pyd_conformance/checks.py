@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pyd_contracts import log, network, storage
+from pyd_contracts.frontend import BuildFrontend
 from pyd_contracts.ipam import IpamDriver
 from pyd_contracts.isolation import IsolationBackend, Runtimes
 from pyd_contracts.markers import PROJECT, settings_of
@@ -29,6 +30,7 @@ _CONTRACTS: dict[str, tuple[type[object], ...]] = {
     "pyd.ipam.v1": (IpamDriver,),
     "pyd.isolation.v1": (IsolationBackend, Runtimes),
     "pyd.log.v1": (log.LogDriver, log.LogFiles),
+    "pyd.frontend.v1": (BuildFrontend,),
 }
 _OPTIONAL: frozenset[type[object]] = frozenset(
     {

@@ -36,6 +36,7 @@ pytest.register_assert_rewrite(
     "pyd_conformance.network_stage",
     "pyd_conformance.network_upkeep",
     "pyd_conformance.ipam",
+    "pyd_conformance.frontend",
     "pyd_conformance.isolation",
     "pyd_conformance.isolation_resources",
     "pyd_conformance.isolation_stage",

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyd_conformance.fakes.frontend import FakeFrontend as FakeFrontend
     from pyd_conformance.fakes.isolation import FakeIsolation as FakeIsolation
     from pyd_conformance.fakes.log import FakeLogs as FakeLogs
     from pyd_conformance.fakes.log import FakeSink as FakeSink
@@ -23,9 +24,10 @@ _WHERE = {
     "FakeLogs": "pyd_conformance.fakes.log",
     "FakeSink": "pyd_conformance.fakes.log",
     "FakeVolumes": "pyd_conformance.fakes.volume",
+    "FakeFrontend": "pyd_conformance.fakes.frontend",
 }
 
-__all__ = ["FakeIsolation", "FakeLogs", "FakeNetwork", "FakeSink", "FakeStorage", "FakeVolumes"]
+__all__ = ["FakeFrontend", "FakeIsolation", "FakeLogs", "FakeNetwork", "FakeSink", "FakeStorage", "FakeVolumes"]
 
 
 def __getattr__(name: str) -> Any:
