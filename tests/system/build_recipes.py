@@ -1,5 +1,7 @@
 """Dockerfiles that are built on both sides, with the context that they are built of."""
 
+# ruff: noqa: E501 # lines of Dockerfiles, as they are written
+
 from __future__ import annotations
 
 import io
@@ -9,8 +11,9 @@ from dataclasses import dataclass
 
 __all__ = ["CONTEXT", "RECIPES", "WRONG", "Entry", "archive"]
 
-TREE = "RUN cd / && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./bin \\) -prune -o -type f -exec md5sum {} + | sort -k2"
-MODES = "RUN cd / && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./bin \\) -prune -o -exec stat -c '%n %f %u:%g %N' {} + | sort"
+_FIND = "RUN cd / && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./dev -o -path ./bin -o -path './etc/[hr]*' \\) -prune -o"
+TREE = _FIND + " -type f -exec md5sum {} + | sort -k2"
+MODES = _FIND + " -exec stat -c '%n %f %u:%g %N' {} + | sort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ COPY x? /x/
 COPY [ab].t* /ab/
 COPY d/*/t* /deep/
 COPY x[^1] /not
-COPY "odd [[]1].txt" /odd/
+COPY ["odd [[]1].txt", "/odd/"]
 {MODES}
 {TREE}""",
     "archives": f"""FROM busybox

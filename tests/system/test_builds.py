@@ -1,4 +1,4 @@
-"""Builds with the real clients: the docker client's classic builder, docker-py and docker-compose; beside an installed dockerd."""
+"""Builds: the docker client's classic builder, docker-py and docker-compose with pydd, beside an installed dockerd."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ def build(daemon: Daemon, environment: dict[str, str]) -> Iterator[Build]:
 
     yield run
     assert scratch(daemon) == []
+    daemon.remove_containers()
 
 
 def scratch(daemon: Daemon) -> list[str]:
@@ -160,7 +161,7 @@ LIMITS = {
     "force": ("RUN exit 3", ("--force-rm",)),
     "another recipe": ("RUN false", ("-f", "other")),
     "no such recipe": ("RUN true", ("-f", "nosuch")),
-    "a target": ("RUN echo one\nFROM busybox AS two\nRUN echo two\nFROM two\nRUN false", ("--target", "two")),
+    "a target": ("RUN echo one\nFROM one AS two\nRUN echo two\nFROM two\nRUN false", ("--target", "two")),
 }
 
 
@@ -168,7 +169,7 @@ LIMITS = {
 @pytest.mark.parametrize("name", LIMITS)
 def test_flags_do_the_same(sides: tuple[Side, Side], name: str) -> None:
     recipe, words = LIMITS[name]
-    same(*both(sides, f"FROM busybox\n{recipe}", *words))
+    same(*both(sides, f"FROM busybox AS one\n{recipe}", *words))
     kept = [side.ask("ps -a --format '{{.Image}} {{.Command}}'").out.count("RUN") for side in sides]
     assert kept[0] == kept[1]
     for side in sides:
@@ -276,8 +277,14 @@ def test_a_context_does_not_leave_its_place(build: Build, entries: dict[str, Ent
 
 
 def test_links_of_a_context_stay_inside(build: Build, tmp_path: Path) -> None:
-    files = {"l": Entry(str(tmp_path), kind=tarfile.SYMTYPE), "l/f": Entry("inside")}
-    assert b"inside" in build(f"FROM busybox\nCOPY l/f /\nCOPY {tmp_path}/f /g\nRUN cat /f /g", files=files).stdout
+    parts = str(tmp_path).strip("/").split("/")
+    inside = {
+        f"{'/'.join(parts[:depth])}/": Entry(mode=0o755, kind=tarfile.DIRTYPE) for depth in range(1, len(parts) + 1)
+    }
+    files = {**inside, "l": Entry(str(tmp_path), kind=tarfile.SYMTYPE), "l/f": Entry("inside")}
+    assert (
+        b"insideinside" in build(f"FROM busybox\nCOPY l/f /\nCOPY {tmp_path}/f /g\nRUN cat /f /g", files=files).stdout
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -381,7 +388,9 @@ def test_a_working_tree_by_git(
 @pytest.mark.registry
 def test_a_base_image_is_pulled(build: Build, registry: Registry) -> None:
     reference = registry.push("base:1")
-    out = build(f"FROM {reference}\nCOPY --from={registry.push('other:2')} /bin/busybox /b\nRUN /b echo pulled").stdout
+    out = build(
+        f"FROM {reference}\nCOPY --from={registry.push('other:2')} /bin/busybox /busybox\nRUN /busybox echo pulled"
+    ).stdout
     assert b"Pulling from base" in out
     assert b"Pulling from other" in out
     assert b"\npulled\n" in out

@@ -135,7 +135,7 @@ class Building:
     async def _configure(self, below: ImageRecord | None, step: Step) -> _Done:
         """Nothing but the configuration changes."""
         change = self._change(step, f"{_shell(step)} #(nop)  {step.meaning}")
-        key = key_of(below.id if below else "", step, "")
+        key = key_of(below.id if below else "", step, change.created_by)
         if (hit := await self._hit(below, key, change)) is not None:
             return _Done(hit, cached=True)
         self._nowhere()
@@ -153,7 +153,7 @@ class Building:
         if run.environment:
             words = " ".join((f"|{len(run.environment)}", *sorted(run.environment), words))
         change = self._change(step, words)
-        key = key_of(below.id if below else "", step, "")
+        key = key_of(below.id if below else "", step, change.created_by)
         if (hit := await self._hit(below, key, change)) is not None:
             return _Done(hit, cached=True)
         await self._warm_up()
@@ -186,9 +186,9 @@ class Building:
             held.push_async_callback(running.close)
             digest = running.answer["digest"]
             chown = f"--chown={copy.owner}" if copy.owner else ""  # no blank behind it: nor has dockerd one
-            what = step.meaning if plain else f"{verb} {chown}{digest} in {copy.destination} "
+            what = step.meaning if plain else f"{verb} {chown}{digest} in {step.meaning.rpartition(' ')[2]} "
             change = self._change(step, f"{_shell(step)} #(nop) {what}")
-            key = key_of(below.id if below else "", step, digest)
+            key = key_of(below.id if below else "", step, change.created_by)
             if (hit := await self._hit(below, key, change)) is not None:
                 return _Done(hit, cached=True)
             if plain:
@@ -201,7 +201,7 @@ class Building:
         self, below: ImageRecord | None, key: str, step: Step, layer: AsyncIterator[bytes] | None, change: Change
     ) -> _Done:
         image = await self._tools.images.extend(below, layer, change)
-        self._tools.cache.add(key, below.id if below else "", image.id, step.meaning)
+        self._tools.cache.add(key, below.id if below else "", image.id, step.text)
         return _Done(image)
 
     # --- what a step needs -----------------------------------------------------------------------------------------

@@ -42,15 +42,15 @@ class Entry:
     uses: int
 
 
-def key_of(parent: str, step: Step, digest: str) -> str:
-    """How a step over the image *parent* is known; *digest* is that of what it copies."""
+def key_of(parent: str, step: Step, created_by: str) -> str:
+    """How a step over the image *parent* is known; *created_by* is its line of the history, with the digest of what it copies."""
     work: dict[str, Any] | None = None
     if isinstance(step.work, Run):
         work = asdict(step.work) | {"stdin": step.work.stdin.hex(), "untold": None}
     elif isinstance(step.work, Copy):  # what is copied, the digest says; where it comes from does not matter
         work = {"destination": step.work.destination, "owner": step.work.owner, "mode": step.work.mode}
         work["fetch"] = step.work.fetch
-    known = [1, parent, type(step.work).__name__, work, digest, step.meaning, step.config, step.author]
+    known = [1, parent, type(step.work).__name__, work, created_by, step.config, step.author]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=_plain).encode("utf-8", "replace")).hexdigest()
 
 

@@ -145,7 +145,11 @@ class Fetching:
             await _git(
                 "-C", str(tree), "fetch", "--quiet", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"
             )
-            await _git("-C", str(tree), "checkout", "--quiet", ref or "origin/HEAD", "--")
+            await _git("-C", str(tree), "remote", "set-head", "origin", "--auto")
+            try:
+                await _git("-C", str(tree), "checkout", "--quiet", f"origin/{ref or 'HEAD'}", "--")
+            except Unavailable:  # no branch: a tag or a commit
+                await _git("-C", str(tree), "checkout", "--quiet", ref or "origin/HEAD", "--")
         await _git("-C", str(tree), "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1")
         real = (tree / folder.lstrip("/")).resolve()
         if not real.is_relative_to(tree.resolve()) or not real.is_dir():

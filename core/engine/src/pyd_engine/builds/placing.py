@@ -48,7 +48,7 @@ class Placing:
         """One source where a copy puts it."""
         path = _canonical(self._root, destination)
         if source.is_directory:
-            self.merge(source, path, self._owner, top=True)
+            self.merge(source, path, self._owner)
             return
         if destination.endswith("/") or self._is_directory(path):
             path = posixpath.join(path, source.name)
@@ -61,24 +61,17 @@ class Placing:
             finally:
                 os.close(parent)
 
-    def merge(self, source: Source, path: str, owner: tuple[int, int] | None, *, top: bool) -> None:
-        """What is in a directory into another one; *top*: the directory's own mode, too, where that is made."""
+    def merge(self, source: Source, path: str, owner: tuple[int, int] | None) -> None:
+        """What is in a directory into another one, which is made if it is not there: with the usual mode, as dockerd has it."""
         path = _canonical(self._root, path)
         there = self._is_directory(path)
         if not there and self._exists(path):
             raise Refused(
                 "invalid-argument", f"failed to copy files: failed to copy directory: mkdir {path}: not a directory"
             )
-        self._make(posixpath.dirname(path) if top and not there else path, (0, 0))
+        self._make(posixpath.dirname(path), (0, 0))
+        self._make(path, owner or (0, 0))
         with self._as(owner, self._mode):
-            if top and not there:
-                parent, base = source.parent()
-                try:
-                    found = os.stat(base, dir_fd=parent, follow_symlinks=False)
-                    self._archiver.entry(parent, base, os.fsencode(path.lstrip("/")), found)
-                finally:
-                    os.close(parent)
-                self._made[path] = True
             for directory, name in source.children():
                 self._archiver.tree(directory, name, os.fsencode(posixpath.join(path, os.fsdecode(name)).lstrip("/")))
 

@@ -164,7 +164,7 @@ def _copy(request: dict[str, Any]) -> None:
             placing.directory(request["destination"])
         for index, source in enumerate(sources):
             if index in trees:
-                placing.merge(trees[index], request["destination"], None, top=False)
+                placing.merge(trees[index], request["destination"], None)
             else:
                 placing.put(source, request["destination"])
         writer.finish()
