@@ -43,7 +43,7 @@ class Entry:
 
 
 def key_of(parent: str, step: Step, created_by: str) -> str:
-    """How a step over the image *parent* is known; *created_by* is its line of the history, with the digest of what it copies."""
+    """How a step over the image *parent* is known; *created_by* is its history line, with the digest of what it copies."""
     work: dict[str, Any] | None = None
     if isinstance(step.work, Run):
         work = asdict(step.work) | {"stdin": step.work.stdin.hex(), "untold": None}
