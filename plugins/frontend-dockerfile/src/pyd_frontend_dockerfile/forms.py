@@ -15,6 +15,13 @@ __all__ = ["Command", "command_form", "flags_form", "json_form", "list_form", "p
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 
 
+def _no_constant(word: str) -> object:
+    raise ValueError(f"{word} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A program: its arguments, or (*line*) one line for a shell."""
@@ -24,11 +31,14 @@ class Command:
 
 
 def json_form(rest: str) -> tuple[str, ...] | None:
-    """A JSON array of strings; None when it is no JSON array, which then means something else."""
+    """A JSON array of strings; None when it is no JSON array, which then means something else.
+
+    What follows the array is nothing: ``CMD ["a"] # why``.
+    """
     if not rest.startswith("["):
         return None
     try:
-        found = json.loads(rest, parse_constant=_no_constant)
+        found, _ = _JSON.raw_decode(rest)
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, list):
@@ -66,8 +76,6 @@ def pairs_form(keyword: str, rest: str, escape: str) -> tuple[tuple[str, str], .
     for word in words:
         if "=" not in word:
             raise Mistake(f"Syntax error - can't find = in {quoted(word)}. Must be of the form: name=value")
-        if word.startswith("="):
-            raise Mistake(f"{keyword} names can not be blank")
     return tuple((name, value) for name, _, value in (word.partition("=") for word in words))
 
 
@@ -115,10 +123,6 @@ def read_flags(flags: tuple[str, ...], allowed: tuple[str, ...], switches: tuple
             raise Mistake(f"Missing a value on flag: {name}")
         found[name] = value
     return found
-
-
-def _no_constant(word: str) -> object:
-    raise ValueError(f"{word} is no JSON")
 
 
 def _shown(rest: str) -> str:

@@ -149,6 +149,8 @@ def _pairs(text: _Text) -> tuple[tuple[str, str], ...]:
     found = pairs_form(text.keyword, text.rest, text.escape)
     if not found:
         raise Mistake(f"{text.keyword} requires at least one argument")
+    if not all(name for name, _ in found):
+        raise Mistake(f"{text.keyword} names can not be blank")
     return found
 
 
@@ -193,7 +195,7 @@ def _volumes(text: _Text) -> tuple[str, ...]:
 def _shell(text: _Text) -> tuple[str, ...]:
     read_flags(text.flags, ())
     words = json_form(text.rest)
-    if words is None:
+    if words is None and text.rest:
         raise Mistake(f"SHELL requires the arguments to be in JSON form: {quoted(text.rest[:200])}")
     if not words:
         raise Mistake("SHELL requires at least one argument")

@@ -12,7 +12,8 @@ __all__ = ["Document", "Heredoc", "Line", "read_lines", "split_words"]
 
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
 _KNOWN = ("syntax", "escape", "check")
-_HEREDOC = re.compile(r"[0-9]*<<(-?)([^<]+)", re.ASCII)
+_HEREDOC = re.compile(r"[0-9]*<<(-?)([^<0-9][^<]*)", re.ASCII)
+"""No number: ``$((1 <<2))`` is arithmetic."""
 _WITH_HEREDOCS = re.compile(r"\s*(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s", re.IGNORECASE)
 
 

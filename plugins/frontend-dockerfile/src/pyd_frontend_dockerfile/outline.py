@@ -14,7 +14,7 @@ from pyd_frontend_dockerfile.budget import Budget
 from pyd_frontend_dockerfile.configuration import base_config
 from pyd_frontend_dockerfile.instructions import Files, Instruction, Start, read_instruction
 from pyd_frontend_dockerfile.lines import read_lines
-from pyd_frontend_dockerfile.mistakes import Mistake, located
+from pyd_frontend_dockerfile.mistakes import Mistake, located, printable
 from pyd_frontend_dockerfile.platforms import read_platform
 from pyd_frontend_dockerfile.references import read_reference
 from pyd_frontend_dockerfile.words import Lexer
@@ -139,7 +139,7 @@ class Outline:
             if stage is None:
                 if said == "scratch":
                     raise Mistake("invalid from flag value scratch: there are no files in it")
-                return read_reference(said)
+                return read_reference(said, f"invalid from flag value {said[:200]}: ")
             if stage == number:
                 raise Mistake(f"invalid from flag value {said}: refers to current build stage")
             if not 0 <= stage < len(self.drafts):
@@ -178,7 +178,7 @@ class Outline:
             return number
         if re.fullmatch(r"[0-9]{1,6}", wanted, re.ASCII) and int(wanted) < len(self.drafts):
             return int(wanted)
-        raise NotFound(f"failed to reach build target {wanted} in {self.name}")
+        raise NotFound(f"failed to reach build target {printable(wanted)} in {self.name}")
 
 
 def declare(
@@ -197,8 +197,11 @@ def declare(
 
 
 def _trigger(text: str, where: str) -> Trigger:
-    with located(where):
+    try:
         lines = read_lines(text, "trigger").lines
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{where}: {error}") from error
+    with located(where):
         if len(lines) != 1:
             raise Mistake("onbuild trigger should be a single expression")
         instruction = read_instruction(lines[0], _DEFAULT_ESCAPE)

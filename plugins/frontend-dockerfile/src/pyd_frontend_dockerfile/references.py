@@ -16,10 +16,10 @@ _NAME = re.compile(
 )
 
 
-def read_reference(text: str) -> str:
-    """*text*, which looks like the name of an image."""
+def read_reference(text: str, what: str = "") -> str:
+    """*text*, which looks like the name of an image; *what* it is for begins the message otherwise."""
     if len(text) > 1024 or not _NAME.fullmatch(text):
         fitting = len(text) <= 1024 and _NAME.fullmatch(text.lower())
         reason = "invalid reference format" + (": repository name must be lowercase" if fitting else "")
-        raise Mistake(f"{reason}: {quoted(text[:200])}")
+        raise Mistake(f"{what}{reason}: {quoted(text[:200])}")
     return text
