@@ -55,7 +55,7 @@ def load(daemon: Daemon, image_archive: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def docker(daemon: Daemon, environment: dict[str, str]) -> Client:  # type: ignore[misc]
+def docker(daemon: Daemon, environment: dict[str, str]) -> Client:
     return Client((docker_program(), "-H", daemon.url), environment)
 
 

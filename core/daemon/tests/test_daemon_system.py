@@ -51,6 +51,13 @@ class Listing:
         return []
 
 
+class Cached:
+    """What builds remember."""
+
+    def usage(self) -> list[dict[str, Any]]:
+        return [{"ID": "k", "Size": 0, "InUse": True, "Shared": True}]
+
+
 class Held:
     """What storage drivers hold."""
 
@@ -79,6 +86,7 @@ def service(tmp_path: Path, containers: Listing | None = None, images: Listing |
         cast("Any", images or Listing()),
         cast("Any", Listing()),
         cast("Any", Held()),
+        cast("Any", Cached()),
         engine_id=str(uuid.UUID(int=1)),
         runtimes=RuntimeTable({"namespaces": cast("Any", object())}, "namespaces"),
     )
@@ -142,7 +150,8 @@ def test_the_docker_command_line_prints_info_and_version(tmp_path: Path) -> None
 
     async def ask() -> tuple[str, str]:
         backends = Backends(
-            system=service(tmp_path), **dict.fromkeys(("events", "containers", "images", "networks", "volumes"))
+            system=service(tmp_path),
+            **dict.fromkeys(("events", "containers", "images", "networks", "volumes", "builds")),
         )
         runner = await make_runner(Api(backends, VERSION))
         await web.UnixSite(runner, str(tmp_path / "s")).start()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pyd_contracts.errors import NotFound
-from pyd_daemon.images import _streamed
+from pyd_daemon.images import streamed
 
 
 @pytest.mark.root
@@ -77,7 +77,7 @@ def test_records_come_as_they_are_reported_and_the_error_at_the_end() -> None:
         raise NotFound("gone")
 
     async def scenario() -> None:
-        records = _streamed(work)
+        records = streamed(work)
         assert [(await anext(records))["status"] for _ in range(2)] == ["a", "b"]
         with pytest.raises(NotFound, match="gone"):
             await anext(records)
@@ -96,7 +96,7 @@ def test_work_is_cancelled_when_nobody_listens_any_more() -> None:
             ended.append("cancelled")
 
     async def scenario() -> None:
-        records = _streamed(work)
+        records = streamed(work)
         assert (await anext(records))["status"] == "a"
         await records.aclose()
 

@@ -93,6 +93,6 @@ _LIMITS: Mapping[str, tuple[str, Callable[[Query, str], Any]]] = {
 }
 FIELDS = (
     "dockerfile", "remote", "t", "target", "buildargs", "labels", "platform", "cachefrom", "nocache", "pull", "q", "rm",
-    "forcerm", "squash", "outputs", "version", *_LIMITS,
+    "forcerm", *_LIMITS,
 )  # fmt: skip
-"""What is read of the query."""
+"""What is honoured of the query."""
