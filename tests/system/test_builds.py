@@ -157,6 +157,7 @@ LIMITS = {
     "no network": ("RUN ls /sys/class/net", ("--network", "none")),
     "shares": ("RUN cat /sys/fs/cgroup/cpu/cpu.shares", ("--cpu-shares", "77")),
     "quiet": ("RUN echo not shown", ("-q",)),
+    "quiet until it fails": ("RUN echo shown; exit 3", ("-q", "--force-rm")),
     "kept": ("RUN echo kept", ("--rm=false",)),
     "force": ("RUN exit 3", ("--force-rm",)),
     "another recipe": ("RUN false", ("-f", "other")),
@@ -411,28 +412,36 @@ def containers(daemon: Daemon) -> list[str]:
 @contextlib.contextmanager
 def building(docker: Client, daemon: Daemon, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A build whose program runs for long."""
-    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo 1 > /1\nRUN sleep 1000\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nRUN echo 1 > /1\nFROM busybox\nRUN echo 2 > /2\nRUN sleep 1000\nCOPY --from=0 /1 /1\n"
+    )
     with docker.start("build", "--no-cache", tmp_path) as client:
         until(lambda: containers(daemon) == ["running"], "the program runs")
         yield client
 
 
 def test_a_client_that_leaves_takes_its_build_along(docker: Client, daemon: Daemon, tmp_path: Path) -> None:
+    docker("image", "prune", "-f")
     with building(docker, daemon, tmp_path) as client:
+        made = docker("images", "-aq").stdout
+        docker("image", "prune", "-f")  # what a build stands on has no name, and is in use
+        assert docker("images", "-aq").stdout == made
         client.kill()
         until(lambda: not containers(daemon), "its container is gone")
         until(lambda: not scratch(daemon), "its context is gone")
 
 
-def test_a_daemon_that_is_killed_leaves_nothing(
-    new_pydd: Callable[..., Daemon], environment: dict[str, str], image_archive: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop])
+def test_a_daemon_that_ends_leaves_nothing(
+    new_pydd: Callable[..., Daemon], environment: dict[str, str], image_archive: Path, tmp_path: Path,
+    end: Callable[[Daemon], None],
+) -> None:  # fmt: skip
     daemon = new_pydd()
     load(daemon, image_archive)
     docker = Client((docker_program(), "-H", daemon.url), environment)
     with building(docker, daemon, tmp_path):
         assert scratch(daemon)
-        daemon.kill()
+        end(daemon)
         daemon.start()
     assert containers(daemon) == []
     assert scratch(daemon) == []

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pyd_contracts.errors import NotFound
-from pyd_daemon.images import streamed
+from pyd_daemon.images import Room, streamed
 
 
 @pytest.mark.root
@@ -102,3 +102,20 @@ def test_work_is_cancelled_when_nobody_listens_any_more() -> None:
 
     asyncio.run(scenario())
     assert ended == ["cancelled"]
+
+
+def test_who_reports_may_wait_for_who_reads() -> None:
+    room, most = Room(), 0
+
+    async def work(progress: Any) -> None:
+        nonlocal most
+        for number in range(2000):
+            progress({"number": number})
+            await room.wait()
+            most = max(most, room.records.qsize())
+
+    async def scenario() -> list[int]:
+        return [record["number"] async for record in streamed(work, room)]
+
+    assert asyncio.run(scenario()) == list(range(2000))
+    assert most < 500

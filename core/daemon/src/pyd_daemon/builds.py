@@ -10,7 +10,7 @@ from dataclasses import replace
 from pyd_contracts.errors import InvalidArgument
 from pyd_daemon import requests
 from pyd_daemon.backends import Filters, Json, JsonList, RegistryAuth
-from pyd_daemon.images import credentials, streamed
+from pyd_daemon.images import Room, credentials, streamed
 from pyd_engine.builds.request import BuildRequest
 from pyd_engine.builds.service import Builds
 from pyd_engine.images.auth import Credentials
@@ -38,9 +38,10 @@ class BuildsFace:
             return credentials(next((auths[name] for name in names if name in auths), None))
 
         async def work(progress: Progress) -> None:
-            await self._builds.build(replace(request, credentials=of), context, progress)
+            await self._builds.build(replace(request, credentials=of), context, progress, room.wait)
 
-        async with aclosing(streamed(work)) as records:
+        room = Room()
+        async with aclosing(streamed(work, room)) as records:
             async for record in records:
                 yield record
 

@@ -23,11 +23,13 @@ from pyd_engine.images.saving import save
 from pyd_engine.images.service import Images, Removed, Use
 from pyd_engine.store.content import Content
 
-__all__ = ["ImagesFace", "credentials", "streamed"]
+__all__ = ["ImagesFace", "Room", "credentials", "streamed"]
 
 Emit = Callable[[str, str, str, Mapping[str, str]], object]
 Jsons = list[Json]
 Uses = list[Use]
+_WAITING = 256
+"""Records that may wait for a client before who reports waits, too."""
 
 
 class ImagesFace:
@@ -242,7 +244,8 @@ class ImagesFace:
 
     def _uses(self, image_id: str) -> Uses:
         everyone = self._containers.all() if self._containers is not None else []
-        return [Use(each.id, each.state.phase.alive) for each in everyone if each.image == image_id]
+        using = [Use(each.id, each.state.phase.alive) for each in everyone if each.image == image_id]
+        return using + [Use("of a build", True)] * (image_id in self._images.held)
 
     def named(self, image: ImageRecord, name: Reference) -> None:
         """Give a new image a name, and tell; a build does."""
@@ -269,9 +272,24 @@ class ImagesFace:
         self._emit("image", action, actor, {**labels, "name": name})
 
 
-async def streamed(work: Callable[[Progress], Awaitable[None]]) -> AsyncGenerator[Json, None]:
+class Room:
+    """Lets who reports wait for who reads: a program can write faster than a client takes it."""
+
+    def __init__(self) -> None:
+        self.records: asyncio.Queue[Json | None] = asyncio.Queue()
+        self.taken = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Until not much is waiting."""
+        while self.records.qsize() > _WAITING:
+            self.taken.clear()
+            await self.taken.wait()
+
+
+async def streamed(work: Callable[[Progress], Awaitable[None]], room: Room | None = None) -> AsyncGenerator[Json, None]:
     """The records that *work* reports, as they come; its error at the end; it is cancelled when nobody listens."""
-    records: asyncio.Queue[Json | None] = asyncio.Queue()
+    room = room or Room()
+    records = room.records
 
     async def run() -> None:
         try:
@@ -282,6 +300,7 @@ async def streamed(work: Callable[[Progress], Awaitable[None]]) -> AsyncGenerato
     task = asyncio.create_task(run(), name="image work")
     try:
         while (record := await records.get()) is not None:
+            room.taken.set()
             yield record
         await task
     finally:

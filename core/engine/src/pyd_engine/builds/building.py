@@ -91,6 +91,8 @@ class Building:
         output = self._output
         output.step(number := number + 1, total, stage.text)
         image = self._base(stage.base)
+        if image is not None:
+            self._held.enter_context(self._tools.images.hold(image.id))
         config: Mapping[str, Any] = stage.config
         triggers = sum(step.line == 0 for step in stage.steps)
         if triggers:
@@ -106,6 +108,7 @@ class Building:
             if done.cached:
                 output.line(" ---> Using cache")
             image, config = done.image, step.config
+            self._held.enter_context(self._tools.images.hold(image.id))
             if step.line:
                 output.image(image.id)
         if not told:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import codecs
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 from pyd_engine.builds.request import BuildFailure, Say
 from pyd_engine.images.progress import short_id
 
 __all__ = ["Output", "Streams"]
 
+_MOST_UNTOLD = 10_000
+
 
 class Output:
-    """*quiet*: nothing but the image, or what went wrong."""
+    """*quiet*: nothing but the image; when something goes wrong, all the same what was told until then.
 
-    def __init__(self, say: Say, *, quiet: bool) -> None:
+    *room* waits until the client has read most of what it was told.
+    """
+
+    def __init__(self, say: Say, room: Callable[[], Awaitable[None]], *, quiet: bool) -> None:
         self._say = say
         self._quiet = quiet
+        self._untold: deque[dict[str, object]] = deque(maxlen=_MOST_UNTOLD)
+        self.room = room
         self.begun = False
-        """The client reads already: what goes wrong from now on is a record, no status."""
+        """Something was told: what goes wrong from now on is a record, no status."""
 
     def line(self, text: str) -> None:
         """One line."""
@@ -29,8 +38,10 @@ class Output:
 
     def record(self, record: dict[str, object]) -> None:
         """Anything else: progress of a download."""
-        if not self._quiet:
-            self.begun = True
+        self.begun = True
+        if self._quiet:
+            self._untold.append(record)
+        else:
             self._say(record)
 
     def step(self, number: int, total: int, text: str) -> None:
@@ -64,6 +75,8 @@ class Output:
 
     def failed(self, error: Exception) -> None:
         """The last record."""
+        for record in self._untold:
+            self._say(record)
         detail: dict[str, object] = {"message": str(error)}
         if isinstance(error, BuildFailure):
             detail = {"code": error.code, **detail}

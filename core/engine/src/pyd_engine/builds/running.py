@@ -19,6 +19,7 @@ from pyd_engine.builds.output import Output, Streams
 from pyd_engine.builds.request import BuildFailure, BuildRequest
 from pyd_engine.containers import names
 from pyd_engine.containers.config import ContainerConfig, CreateRequest, HealthConfig, image_config
+from pyd_engine.containers.container import Container
 from pyd_engine.containers.host_config import HostConfig, LogConfig
 from pyd_engine.containers.service import Containers
 
@@ -51,7 +52,7 @@ class Running:
                     continue
             self._intermediates.drop(name)
 
-    def _by_name(self, name: str) -> Any:
+    def _by_name(self, name: str) -> Container | None:
         try:
             return self._containers.store.get(name)
         except NotFound:
@@ -85,7 +86,9 @@ class Running:
             kept = False
             raise
         finally:
-            if not container or not kept:
+            if not container and (found := self._by_name(name)) is not None:  # who asked left while it was made
+                container = found.id
+            if not kept:
                 await asyncio.shield(self._remove(container, output))
             self._intermediates.drop(name)
 
@@ -125,7 +128,7 @@ class Running:
             await _whole(self._containers.start(container))
             feeding = asyncio.ensure_future(_feed(writer, work.stdin))
             try:
-                await _follow(reader, Streams(output))
+                await _follow(reader, Streams(output), output)
             finally:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
@@ -145,12 +148,13 @@ async def _feed(writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.write_eof()
 
 
-async def _follow(reader: asyncio.StreamReader, streams: Streams) -> None:
+async def _follow(reader: asyncio.StreamReader, streams: Streams, output: Output) -> None:
     """Until the container lets go of its output."""
     try:
         while True:
             stream, size = _HEAD.unpack(await reader.readexactly(_HEAD.size))
             streams.take(2 if stream == 2 else 1, await reader.readexactly(size))
+            await output.room()
     except (asyncio.IncompleteReadError, ConnectionError):
         streams.end()
 

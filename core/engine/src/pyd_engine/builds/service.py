@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -93,9 +93,12 @@ class Builds:
         await asyncio.to_thread(self._scratch.sweep)
         self.cache.tidy()
 
-    async def build(self, request: BuildRequest, body: AsyncIterator[bytes], say: Say) -> None:
-        """One build. What is wrong before the first record is raised; afterwards it is the last record."""
-        output = Output(say, quiet=request.quiet)
+    async def build(
+        self, request: BuildRequest, body: AsyncIterator[bytes], say: Say, room: Callable[[], Awaitable[None]]
+    ) -> None:
+        """One build. What is wrong before the first record is raised; afterwards it is the last record. *room* waits for who
+        reads them."""
+        output = Output(say, room, quiet=request.quiet)
         names = [parse(each).tagged() for each in request.tags]
         for name in names:
             if name.digest is not None:
@@ -127,7 +130,7 @@ class Builds:
                 for name in names:
                     self._named(image, name)
             except (BuildFailure, PydError) as error:
-                if not output.begun and isinstance(error, PydError) and not request.quiet:
+                if not output.begun and isinstance(error, PydError):
                     raise
                 output.failed(error)
                 return

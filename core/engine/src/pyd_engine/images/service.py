@@ -8,7 +8,8 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,8 @@ class Images:
         self._driver = driver
         self._log = log or logging.getLogger("pyd.images")
         self._configs: dict[str, ImageConfig] = {}
+        self.held: Counter[str] = Counter()
+        """Images that builds stand on."""
         self.records = ImageRecords(database)
         unpack = driver if unpack_on_pull else None
         self.sizes = Sizes(self.records, layers)
@@ -186,6 +189,16 @@ class Images:
             return
         async with self._layers.views.open(self._driver, chain) as mounts:
             yield mounts
+
+    @contextlib.contextmanager
+    def hold(self, image: str) -> Iterator[None]:
+        """A build stands on an image: it is in use meanwhile, whatever names it has."""
+        self.held[image] += 1
+        try:
+            yield
+        finally:
+            self.held[image] -= 1
+            self.held += Counter()  # drops what is zero
 
     def workers(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Several images will be made one after the other: what unpacks layers is kept meanwhile."""
