@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from pyd_contracts.errors import InvalidArgument
@@ -113,27 +114,45 @@ class Configuration:
 
 
 def read_ports(words: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``80``, ``80-90/udp``; an address and a port of the host before it mean nothing to an image."""
+    """``80``, ``80-90/udp``; an address and ports of the host before them mean nothing to an image, but have to be such."""
     found: dict[str, dict[str, Any]] = {}
     for word in words:
         ports, _, protocol = word.partition("/")
         protocol = protocol.lower() or "tcp"
-        ports = ports.rpartition(":")[2]
+        before, _, ports = ports.rpartition(":")
+        address, _, host = before.rpartition(":")
         if not ports:
             raise Mistake(f"No port specified: {word}<empty>")
-        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", ports, re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < 65536:
-            raise Mistake(f"Invalid containerPort: {ports}")
+        inner = _range(ports, "containerPort")
+        if host and len(outer := _range(host, "hostPort")) not in (1, len(inner)):
+            raise Mistake(f"Invalid ranges specified for container and host Ports: {ports} and {outer[0]}-{outer[-1]}")
+        if address and not _is_address(address.strip("[]")):
+            raise Mistake(f"Invalid ip address: {address}")
         if protocol not in ("tcp", "udp", "sctp"):
             raise Mistake(f"Invalid proto: {protocol}")
-        found.update({f"{port}/{protocol}": {} for port in range(first, last + 1)})
+        found.update({f"{port}/{protocol}": {} for port in inner})
     return found
 
 
+def _range(text: str, what: str) -> range:
+    match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if not first <= last < 65536:
+        raise Mistake(f"Invalid {what}: {text}")
+    return range(first, last + 1)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def read_signal(text: str) -> str:
-    """A signal by number or name."""
-    if re.fullmatch(r"[0-9]{1,3}", text, re.ASCII):
+    """A signal by number or name. Any number but 0 will do, as it does with dockerd."""
+    if re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
         if int(text) == 0:
             raise Mistake(f"Invalid signal: {text}")
     elif text.upper().removeprefix("SIG") not in _SIGNALS:

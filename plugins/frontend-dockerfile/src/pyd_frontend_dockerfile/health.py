@@ -65,7 +65,7 @@ def _retries(text: str) -> int:
 def _duration(flag: str, text: str) -> int:
     """Go's time.ParseDuration, in nanoseconds; at least 1 ms."""
     at, total = 0, 0
-    bare = text.removeprefix("+")
+    bare = text[1:] if text[:1] in ("+", "-") else text
     while at < len(bare) and (match := _NUMBER.match(bare, at)) and (match[1] or match[2]):
         fraction = match[2] or ""
         total += int(match[1] or "0") * _UNITS[match[3]] + int(fraction or "0") * _UNITS[match[3]] // 10 ** len(
@@ -75,7 +75,7 @@ def _duration(flag: str, text: str) -> int:
     if at < len(bare) or not bare or total >= 2**63:
         reason = "missing unit in" if re.fullmatch(r"[0-9.]+", bare) and re.search("[0-9]", bare) else "invalid"
         raise Mistake(f"time: {reason} duration {quoted(text)}")
-    if total < 10**6:
+    if total < 10**6 or text.startswith("-"):
         raise Mistake(f"Interval {quoted(flag)} cannot be less than 1ms")
     return total
 

@@ -84,7 +84,7 @@ class FrontendContract:
             if not missing:
                 return found
             assert not missing & found.keys(), "what is known is not asked for again"
-            found.update(dict.fromkeys(missing, _BASE))
+            found.update((image, copy.deepcopy(_BASE)) for image in missing)
         raise AssertionError("images were asked for again and again")
 
     def test_declares_the_capabilities_it_is_tested_for(self, driver: BuildFrontend) -> None:
