@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from pyd_daemon.app import Api, make_runner
 from pyd_daemon.backends import Backends, Filters, Json, Login, RegistryAuth
 from pyd_daemon.hijack import frame
 from pyd_daemon.wire.requests import NetworkCreate, VolumeCreate
+from pyd_engine.builds.request import BuildRequest
 from pyd_engine.containers.config import CreateRequest, ExecConfig
 
 Objects = list[Json]
@@ -206,6 +207,7 @@ class Fakes:
             images=FakeImages(self),
             networks=FakeNetworks(self),
             volumes=FakeVolumes(self),
+            builds=FakeBuilds(self),
         )
 
     def note(self, *call: Any) -> None:
@@ -646,6 +648,25 @@ class FakeNetworks(Part):
     async def rules(self, container: str, port: str) -> Json:
         self.fakes.note("rules", container, port)
         return {"Containers": []}
+
+
+class FakeBuilds(Part):
+    async def build(
+        self, request: BuildRequest, auths: Mapping[str, RegistryAuth], context: AsyncIterator[bytes]
+    ) -> AsyncIterator[Json]:
+        size = sum([len(piece) async for piece in context])
+        self.fakes.note("build", request, dict(auths), size)
+        yield {"stream": "Step 1/1 : FROM scratch\n"}
+        if self.fakes.late_fault is not None:
+            raise self.fakes.late_fault
+        yield {"stream": "Successfully built 0123456789ab\n"}
+
+    async def prune(self, filters: Filters, *, all_: bool) -> Json:
+        self.fakes.note("prune_builds", dict(filters), all_)
+        return {"CachesDeleted": ["a"], "SpaceReclaimed": 0}
+
+    def usage(self) -> Objects:
+        return []
 
 
 class FakeVolumes(Part):

@@ -70,7 +70,6 @@ class TestCommandLine:
             (("service", "ls"), b"This node is not a swarm manager"),
             (("network", "rm", "bridge"), b"pre-defined network"),
             (("rmi", "nope"), b"No such image: nope"),
-            (("build", "-"), b"this daemon has no builder"),
         ):
             status, _, err = await command(api, *arguments, stdin=b"FROM scratch\n")
             assert status == 1

@@ -6,13 +6,11 @@ to pyd. A field's proof may also be a regular expression that such a line has to
 
 from __future__ import annotations
 
-__all__ = ["FIELDS", "REASONS", "SHOWN"]
+__all__ = ["BUILD", "BUILD_NOTES", "BUILD_REASONS", "FIELDS", "REASONS", "SHOWN"]
 
 REASONS = {
     "Swarm": "a daemon by itself, not a swarm",
     "Managed plugins": "drivers are installed as distributions, see `pyd plugin ls`",
-    "POST /build": "no builder; build elsewhere and load or pull the image",
-    "POST /build/prune": "no builder and no cache; answers that there was nothing to remove",
     "POST /session": "no BuildKit",
     "GET /images/search": "an interface of Docker Hub, not of registries",
     "PUT /volumes/{name}": "cluster volumes are for swarms",
@@ -29,7 +27,51 @@ _VOLUMES, _RESOURCES, _PY = (
     "tests/system/test_docker_py.py",
 )
 
+_BUILDS = "tests/system/test_builds.py"
+_FLAGS, _ASKED = f"{_BUILDS}::test_flags_do_the_same", "tests/api/test_http_builds.py::test_what_is_asked"
+
+BUILD = {
+    "dockerfile": _FLAGS,
+    "remote": f"{_BUILDS}::test_recipes_contexts_and_files_by_address",
+    "t": f"{_BUILDS}::test_a_recipe_gives_the_same_as_with_dockerd",
+    "target": _FLAGS,
+    "buildargs": f"{_BUILDS}::test_a_recipe_gives_the_same_as_with_dockerd",
+    "labels": f"{_BUILDS}::test_a_recipe_gives_the_same_as_with_dockerd",
+    "platform": _ASKED,
+    "cachefrom": f"{_BUILDS}::test_steps_of_named_images_alone",
+    "nocache": f"{_BUILDS}::test_the_cache_knows_contents_and_modes_and_no_times",
+    "pull": f"{_BUILDS}::test_a_base_image_is_pulled",
+    "q": _FLAGS,
+    "rm": _FLAGS,
+    "forcerm": _FLAGS,
+    **dict.fromkeys(("memory", "shmsize", "ulimits", "extrahosts", "networkmode", "cpushares"), _FLAGS),
+    **dict.fromkeys(("memswap", "cpusetcpus", "cpusetmems", "cpuperiod", "cpuquota", "cgroupparent"), _ASKED),
+    "squash": "tests/api/test_http_builds.py::test_what_cannot_be_meant",
+    "outputs": "tests/api/test_http_system.py::test_no_buildkit",
+    "version": "tests/api/test_http_system.py::test_no_buildkit",
+}
+"""Parts of the query of ``POST /build``."""
+
+BUILD_REASONS = {
+    "squash": "refused, as by a dockerd that is not experimental",
+    "outputs": "refused: it takes BuildKit",
+    "version": "1; 2 is refused: it takes BuildKit",
+    "isolation": "ignored, as on every Linux",
+    "session": "ignored: it belongs to BuildKit",
+}
+"""Those that are not honoured."""
+
+BUILD_NOTES = (
+    "What is told is what dockerd 20.10 tells, with these differences. Stages that the target does not need are not built.",
+    "Base images that are not here are pulled before the first step is told. Steps that change the configuration alone have",
+    "no container: the line `Running in` names none, and with `rm=0` none stays. A context that cannot be read is status 400,",
+    "not 500. `--chmod` and here-documents work.",
+)
+"""What differs."""
+
 SHOWN: dict[str, tuple[str, ...]] = {
+    "POST /build": (f"{_BUILDS}::test_a_recipe_gives_the_same_as_with_dockerd", f"{_BUILDS}::test_flags_do_the_same"),
+    "POST /build/prune": (f"{_BUILDS}::test_the_cache_is_forgotten_when_that_is_asked",),
     "GET /containers/json": (f"{_RUN}::test_ps_filters_and_formats", _LISTS, "docker ps"),
     "POST /containers/create": (f"{_RUN}::test_create_then_start_attached", "docker create"),
     "GET /containers/{id}/json": (f"{_RUN}::test_inspect_fields", "docker inspect"),

@@ -18,8 +18,9 @@ DOCUMENT = ROOT / "docs" / "compatibility.md"
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "system")]
 
 from operations import OPERATIONS  # noqa: E402 - found beside this file
-from proofs import FIELDS, REASONS, SHOWN  # noqa: E402
+from proofs import BUILD, BUILD_NOTES, BUILD_REASONS, FIELDS, REASONS, SHOWN  # noqa: E402
 from pyd_daemon.routes import ROUTES, absent  # noqa: E402
+from pyd_daemon.wire.builds import FIELDS as BUILD_FIELDS  # noqa: E402
 from pyd_engine.containers.config import ContainerConfig  # noqa: E402
 from pyd_engine.containers.host_config import HostConfig  # noqa: E402
 from pyd_engine.containers.records import Record  # noqa: E402
@@ -129,6 +130,11 @@ def render() -> str:
         proofs = ", ".join(f"`{proof}`" for proof in SHOWN.get(operation, ()))
         works = "yes" if served(operation) else f"no: {REASONS.get(operation) or REASONS.get(section, 'not yet')}"
         out.append(f"| `{operation}` | {works} | {_cell(proofs)} |")
+    out += ["", "## Query of `POST /build`", "", "| field | | shown by |", "|---|---|---|"]
+    for field in (*BUILD_FIELDS, *BUILD_REASONS):
+        proof = BUILD.get(field)
+        out.append(f"| `{field}` | {BUILD_REASONS.get(field, 'honoured')} | {f'`{proof}`' if proof else ''} |")
+    out += ["", *BUILD_NOTES]
     out += ["", "## Fields of `POST /containers/create`", ""]
     last: type[Record] | None = None
     for record, name, encoded in fields():

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import table
-from proofs import FIELDS, SHOWN
+from proofs import BUILD, BUILD_REASONS, FIELDS, SHOWN
 
 SERVED = [operation for section, operation in table.operations() if table.served(operation)]
 PROVEN = [o for section, o in table.operations() if section in table.MUST_BE_PROVEN and table.served(o)]
@@ -40,3 +40,9 @@ def test_proofs_speak_of_what_there_is() -> None:
     assert not set(FIELDS) - {name for _, name, _ in table.fields()}
     assert not [proof for operation in SHOWN for proof in SHOWN[operation] if not table.proof_exists(proof)]
     assert len(SERVED) > 50
+
+
+def test_each_part_of_a_build_is_shown_by_a_test() -> None:
+    assert set(table.BUILD_FIELDS) <= set(BUILD)
+    assert set(BUILD) <= {*table.BUILD_FIELDS, *BUILD_REASONS}
+    assert not [proof for proof in BUILD.values() if not table.proof_exists(proof)]

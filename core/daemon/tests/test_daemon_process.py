@@ -36,7 +36,7 @@ class Small:
         self.trace = configuration.data_root / "trace"
         self.say("built " + instance)
         self.events = EventBus(None)
-        self.backends = Backends(System(), self.events, None, None, None, None)
+        self.backends = Backends(System(), self.events, None, None, None, None, None)
     def say(self, word):
         with open(self.trace, "a") as file:
             file.write(word + "\\n")

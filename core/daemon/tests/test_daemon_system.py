@@ -51,6 +51,13 @@ class Listing:
         return []
 
 
+class Cached:
+    """What builds remember."""
+
+    def usage(self) -> list[dict[str, Any]]:
+        return [{"ID": "k", "Size": 0, "InUse": True, "Shared": True}]
+
+
 class Held:
     """What storage drivers hold."""
 
@@ -79,6 +86,7 @@ def service(tmp_path: Path, containers: Listing | None = None, images: Listing |
         cast("Any", images or Listing()),
         cast("Any", Listing()),
         cast("Any", Held()),
+        cast("Any", Cached()),
         engine_id=str(uuid.UUID(int=1)),
         runtimes=RuntimeTable({"namespaces": cast("Any", object())}, "namespaces"),
     )
@@ -126,7 +134,7 @@ def test_disk_usage_counts_shared_layers_once_and_leaves_out_what_was_not_asked_
     system = service(tmp_path, Listing({"Id": "c"}), images)
     whole = asyncio.run(system.disk_usage(frozenset({"container", "image", "volume", "build-cache"})))
     assert whole["LayersSize"] == 130
-    assert (whole["Containers"], whole["Volumes"], whole["BuildCache"]) == ([{"Id": "c"}], [], [])
+    assert (whole["Containers"], whole["Volumes"], whole["BuildCache"]) == ([{"Id": "c"}], [], Cached().usage())
     assert whole["StorageDrivers"] == [{"Driver": "overlay", "Layers": 3, "Containers": 1, "Size": 4096}]
     assert set(asyncio.run(system.disk_usage(frozenset({"volume"})))) == {"Volumes"}
 
@@ -142,7 +150,8 @@ def test_the_docker_command_line_prints_info_and_version(tmp_path: Path) -> None
 
     async def ask() -> tuple[str, str]:
         backends = Backends(
-            system=service(tmp_path), **dict.fromkeys(("events", "containers", "images", "networks", "volumes"))
+            system=service(tmp_path),
+            **dict.fromkeys(("events", "containers", "images", "networks", "volumes", "builds")),
         )
         runner = await make_runner(Api(backends, VERSION))
         await web.UnixSite(runner, str(tmp_path / "s")).start()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pyd_contracts.errors import NotFound
-from pyd_daemon.images import _streamed
+from pyd_daemon.images import Room, streamed
 
 
 @pytest.mark.root
@@ -77,7 +77,7 @@ def test_records_come_as_they_are_reported_and_the_error_at_the_end() -> None:
         raise NotFound("gone")
 
     async def scenario() -> None:
-        records = _streamed(work)
+        records = streamed(work)
         assert [(await anext(records))["status"] for _ in range(2)] == ["a", "b"]
         with pytest.raises(NotFound, match="gone"):
             await anext(records)
@@ -96,9 +96,26 @@ def test_work_is_cancelled_when_nobody_listens_any_more() -> None:
             ended.append("cancelled")
 
     async def scenario() -> None:
-        records = _streamed(work)
+        records = streamed(work)
         assert (await anext(records))["status"] == "a"
         await records.aclose()
 
     asyncio.run(scenario())
     assert ended == ["cancelled"]
+
+
+def test_who_reports_may_wait_for_who_reads() -> None:
+    room, most = Room(), 0
+
+    async def work(progress: Any) -> None:
+        nonlocal most
+        for number in range(2000):
+            progress({"number": number})
+            await room.wait()
+            most = max(most, room.records.qsize())
+
+    async def scenario() -> list[int]:
+        return [record["number"] async for record in streamed(work, room)]
+
+    assert asyncio.run(scenario()) == list(range(2000))
+    assert most < 500

@@ -20,12 +20,14 @@ from urllib.parse import urlsplit
 from pyd_contracts.errors import FailedPrecondition, InvalidArgument, from_oserror
 from pyd_daemon import delivery
 from pyd_daemon.backends import Backends
+from pyd_daemon.builds import BuildsFace
 from pyd_daemon.config import Configuration
 from pyd_daemon.images import ImagesFace
 from pyd_daemon.networks import NetworksFace
 from pyd_daemon.room import make_room, set_aside
 from pyd_daemon.system import SystemService
 from pyd_daemon.volumes import VolumesFace
+from pyd_engine.builds.service import Builds, Frontends
 from pyd_engine.composition import Composition, CompositionError, compose
 from pyd_engine.containers import log_options
 from pyd_engine.containers.agreements import Options
@@ -194,11 +196,7 @@ class Engine:
                 remap=_remap(configuration, storages),
             ),
             loggings=loggings,
-            loggings_absent={
-                each.name: each.reason
-                for each in composition.report
-                if each.kind == "logging" and each.state != "ready"
-            },
+            loggings_absent=_absent(composition, "logging"),
             courier=Courier(
                 delivery.COMMAND,
                 delivery.hello(configuration, base.instance),
@@ -210,6 +208,23 @@ class Engine:
         )
         faces.used_by(self._containers.store)
         kept = VolumesFace(volumes)
+        self._builds = Builds(
+            base.database,
+            images,
+            self._containers,
+            Frontends(
+                {name: relay.call for name, relay in composition.frontend.items()},
+                _absent(composition, "frontend"),
+                configuration.default_frontend,
+            ),
+            self._registries.config,
+            data=root,
+            run=run / "builds",
+            logging="none" if "none" in loggings else "",
+            named=faces.named,
+            pulled=faces.pulled,
+        )
+        builds = BuildsFace(self._builds)
         upkeep = Upkeep(
             base.database,
             content,
@@ -221,12 +236,12 @@ class Engine:
             base.log.getChild("upkeep"),
         )
         system = SystemService(
-            configuration, composition, events, self._containers, faces, kept, upkeep, engine_id=base.id,
+            configuration, composition, events, self._containers, faces, kept, upkeep, builds, engine_id=base.id,
             runtimes=self._containers.runner.runtimes,
         )  # fmt: skip
         explanations = Explanations(self._networks, composition.network)
         networks = NetworksFace(self._networks, explanations, events.publish)
-        self.backends = Backends(system, events, self._containers, faces, networks, kept)
+        self.backends = Backends(system, events, self._containers, faces, networks, kept, builds)
         self._foundation = foundation
 
     async def start_up(self) -> None:
@@ -236,6 +251,7 @@ class Engine:
             await asyncio.to_thread(self._proxy.close, end=True)  # one that an earlier configuration wanted
         await asyncio.to_thread(self._networks.ensure_defaults)
         await self._containers.start_up()
+        await self._builds.start_up()
         alive = {each.id for each in self._containers.store.all() if each.state.phase.alive}
         for words in await asyncio.to_thread(self._networks.reconcile, alive):
             self._foundation.log.info("removed %s", words)
@@ -277,6 +293,15 @@ def _remap(configuration: Configuration, storages: Mapping[str, Any]) -> Remap |
         check_place(configuration.userns_remap, configuration.data_root)
         check_storage(configuration.userns_remap, configuration.default_storage, storages)
     return remap
+
+
+def _absent(composition: Composition, kind: str) -> dict[str, str]:
+    """Why installed drivers of a kind are not ready."""
+    return {
+        each.name: each.reason or each.state
+        for each in composition.report
+        if each.kind == kind and each.state != "ready"
+    }
 
 
 def _emitter(events: EventBus) -> Callable[[str, str, str, Mapping[str, str]], None]:

@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 from pyd_contracts.values import Event
 from pyd_daemon.wire.requests import NetworkCreate, VolumeCreate
+from pyd_engine.builds.request import BuildRequest
 from pyd_engine.containers.config import ContainerConfig, CreateRequest, ExecConfig
 
 __all__ = [
     "AttachPlan",
     "Backends",
+    "Builds",
     "Containers",
     "Creation",
     "Events",
@@ -286,6 +288,19 @@ class Volumes(Protocol):
         ...
 
 
+class Builds(Protocol):
+    """The builds service, as the routes use it."""
+
+    def build(
+        self, request: BuildRequest, auths: Mapping[str, RegistryAuth], context: AsyncIterator[bytes]
+    ) -> AsyncIterator[Json]:
+        """Docker's records; *auths* by registry, as the client has them."""
+        ...
+
+    async def prune(self, filters: Filters, *, all_: bool) -> Json: ...
+    def usage(self) -> JsonList: ...
+
+
 class Events(Protocol):
     """The event bus, as the routes use it."""
 
@@ -318,3 +333,4 @@ class Backends:
     images: Images
     networks: Networks
     volumes: Volumes
+    builds: Builds

@@ -23,11 +23,13 @@ from pyd_engine.images.saving import save
 from pyd_engine.images.service import Images, Removed, Use
 from pyd_engine.store.content import Content
 
-__all__ = ["ImagesFace"]
+__all__ = ["ImagesFace", "Room", "credentials", "streamed"]
 
 Emit = Callable[[str, str, str, Mapping[str, str]], object]
 Jsons = list[Json]
 Uses = list[Use]
+_WAITING = 256
+"""Records that may wait for a client before who reports waits, too."""
 
 
 class ImagesFace:
@@ -141,11 +143,11 @@ class ImagesFace:
 
         async def work(progress: Progress) -> None:
             pulled = await self._images.pull(
-                name, platform=_platform(platform), credentials=_credentials(auth), progress=progress
+                name, platform=_platform(platform), credentials=credentials(auth), progress=progress
             )
-            self._tell("pull", pulled.image, name.familiar)
+            self.pulled(pulled.image, name.familiar)
 
-        async with contextlib.aclosing(_streamed(work)) as records:
+        async with contextlib.aclosing(streamed(work)) as records:
             async for record in records:
                 yield record
 
@@ -157,10 +159,10 @@ class ImagesFace:
         reference = reference.with_tag(tag) if tag else reference
 
         async def work(progress: Progress) -> None:
-            for pushed in await self._images.push(reference, credentials=_credentials(auth), progress=progress):
+            for pushed in await self._images.push(reference, credentials=credentials(auth), progress=progress):
                 self._publish("push", pushed.image.id, pushed.name.familiar, pushed.name.familiar_name)
 
-        async with contextlib.aclosing(_streamed(work)) as records:
+        async with contextlib.aclosing(streamed(work)) as records:
             async for record in records:
                 yield record
 
@@ -175,7 +177,7 @@ class ImagesFace:
             for image in await self._images.archives.load(archive, progress=told):
                 self._tell("load", image, image.id)
 
-        async with contextlib.aclosing(_streamed(work)) as records:
+        async with contextlib.aclosing(streamed(work)) as records:
             async for record in records:
                 yield record
 
@@ -211,14 +213,14 @@ class ImagesFace:
     async def login(self, auth: RegistryAuth) -> Login:
         """Check credentials against the registry they are for; nothing is kept."""
         server = auth.server.removeprefix("https://").removeprefix("http://").partition("/")[0]
-        await self._registries.login(server, _credentials(auth))
+        await self._registries.login(server, credentials(auth))
         return Login()
 
     async def distribution(self, name: str, *, auth: RegistryAuth | None) -> Json:
         """What a registry has under a name, without pulling it: ``GET /distribution/{name}/json``."""
         reference = parse(name).tagged()
         wanted = reference.digest or reference.tag or "latest"
-        fetched = await self._registries.repository(reference, _credentials(auth)).manifest(wanted)
+        fetched = await self._registries.repository(reference, credentials(auth)).manifest(wanted)
         document = parse_document(fetched.raw, f"manifest of {reference.familiar}")
         platforms = (
             [
@@ -242,7 +244,17 @@ class ImagesFace:
 
     def _uses(self, image_id: str) -> Uses:
         everyone = self._containers.all() if self._containers is not None else []
-        return [Use(each.id, each.state.phase.alive) for each in everyone if each.image == image_id]
+        using = [Use(each.id, each.state.phase.alive) for each in everyone if each.image == image_id]
+        return using + [Use("of a build", True)] * (image_id in self._images.held)
+
+    def named(self, image: ImageRecord, name: Reference) -> None:
+        """Give a new image a name, and tell; a build does."""
+        self._images.tag(image.id, name)
+        self._publish("tag", image.id, image.id, name.familiar)
+
+    def pulled(self, image: ImageRecord, name: str) -> None:
+        """Tell that an image was pulled."""
+        self._tell("pull", image, name)
 
     def _tell(self, action: str, image: ImageRecord, actor: str) -> None:
         names = [name.familiar for name in image.tags]
@@ -260,9 +272,24 @@ class ImagesFace:
         self._emit("image", action, actor, {**labels, "name": name})
 
 
-async def _streamed(work: Callable[[Progress], Awaitable[None]]) -> AsyncGenerator[Json, None]:
+class Room:
+    """Lets who reports wait for who reads: a program can write faster than a client takes it."""
+
+    def __init__(self) -> None:
+        self.records: asyncio.Queue[Json | None] = asyncio.Queue()
+        self.taken = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Until not much is waiting."""
+        while self.records.qsize() > _WAITING:
+            self.taken.clear()
+            await self.taken.wait()
+
+
+async def streamed(work: Callable[[Progress], Awaitable[None]], room: Room | None = None) -> AsyncGenerator[Json, None]:
     """The records that *work* reports, as they come; its error at the end; it is cancelled when nobody listens."""
-    records: asyncio.Queue[Json | None] = asyncio.Queue()
+    room = room or Room()
+    records = room.records
 
     async def run() -> None:
         try:
@@ -273,6 +300,7 @@ async def _streamed(work: Callable[[Progress], Awaitable[None]]) -> AsyncGenerat
     task = asyncio.create_task(run(), name="image work")
     try:
         while (record := await records.get()) is not None:
+            room.taken.set()
             yield record
         await task
     finally:
@@ -292,7 +320,8 @@ def _platform(text: str | None) -> Platform | None:
     return parse_platform(text) if text else None
 
 
-def _credentials(auth: RegistryAuth | None) -> Credentials:
+def credentials(auth: RegistryAuth | None) -> Credentials:
+    """What the engine is given."""
     if auth is None:
         return Credentials()
     return Credentials(auth.username, auth.password, auth.identity_token, auth.registry_token)

@@ -37,6 +37,7 @@ __all__ = [
     "nanoseconds",
     "platform",
     "registry_auth",
+    "registry_config",
     "stream_body",
     "timestamp",
 ]
@@ -147,6 +148,20 @@ def registry_auth(header: str | None) -> RegistryAuth | None:
         # The cause is not kept: it quotes from the credentials.
         raise InvalidArgument("invalid X-Registry-Auth header: expected base64url of a JSON object") from None
     return credentials(given)
+
+
+def registry_config(header: str | None) -> dict[str, RegistryAuth]:
+    """``X-Registry-Config``: the same of an object with credentials by registry."""
+    if not header:
+        return {}
+    try:
+        plain = header.strip().rstrip("=").replace("-", "+").replace("_", "/")
+        text = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        given = msgspec.json.decode(text, type=dict[str, AuthConfig] | None) if text.strip() else None
+    except (binascii.Error, ValueError, RecursionError):
+        # The cause is not kept: it quotes from the credentials.
+        raise InvalidArgument("invalid X-Registry-Config header: expected base64url of a JSON object") from None
+    return {name: auth for name, each in (given or {}).items() if (auth := credentials(each)) is not None}
 
 
 def credentials(given: AuthConfig | None) -> RegistryAuth | None:

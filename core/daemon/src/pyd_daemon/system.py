@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pyd_daemon.backends import Containers, Images, Json
+from pyd_daemon.backends import Builds, Containers, Images, Json
 from pyd_daemon.config import Configuration
 from pyd_daemon.host import Host
 from pyd_daemon.volumes import VolumesFace
@@ -49,6 +49,7 @@ class SystemService:
         images: Images,
         volumes: VolumesFace,
         upkeep: Upkeep,
+        builds: Builds,
         *,
         engine_id: str,
         runtimes: RuntimeTable,
@@ -62,6 +63,7 @@ class SystemService:
         self._images = images
         self._volumes = volumes
         self._upkeep = upkeep
+        self._builds = builds
         self._id = engine_id
         self._host = host or Host()
 
@@ -143,7 +145,7 @@ class SystemService:
         if "volume" in kinds:
             found["Volumes"] = await self._volumes.usage()
         if "build-cache" in kinds:
-            found |= {"BuildCache": [], "BuilderSize": 0}
+            found |= {"BuildCache": self._builds.usage(), "BuilderSize": 0}
         if {"image", "container"} <= kinds:
             found["StorageDrivers"] = [
                 {"Driver": each.driver, "Layers": each.layers, "Containers": each.containers, "Size": each.bytes}

@@ -6,6 +6,7 @@ from pyd_daemon.routes import (
     absent,
     archive,
     attach_ws,
+    builds,
     containers,
     execs,
     images,
@@ -28,5 +29,6 @@ ROUTES: tuple[Route, ...] = (
     *images.ROUTES,
     *networks.ROUTES,
     *volumes.ROUTES,
+    *builds.ROUTES,
     *absent.ROUTES,
 )

@@ -1,7 +1,7 @@
 """What clients ask every daemon for and this one does not have: answered in the words that clients understand.
 
-A daemon that is not part of a swarm says so with 503; one without managed plugins lists none; and for building, a clear
-501 is better than a 404 that a client takes for an old daemon.
+A daemon that is not part of a swarm says so with 503; one without managed plugins lists none; and for BuildKit, a
+clear 501 is better than a 404 that a client takes for an old daemon.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ _NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
-_ELSEWHERE = "build elsewhere, then `docker load` or pull the image"
 
 
 async def swarm(_call: Call) -> web.StreamResponse:
@@ -42,25 +41,15 @@ async def search(_call: Call) -> web.StreamResponse:
     raise Unsupported("search for images: not supported; ask the registry's web page, then pull by name")
 
 
-async def no_cache(call: Call) -> web.StreamResponse:
-    """Without a builder there is no cache of builds: nothing is removed (``docker system prune`` asks for it)."""
-    return call.json({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 async def plugins(call: Call) -> web.StreamResponse:
     """Docker's managed plugins: none. Drivers of this daemon are shown by ``/info``."""
     call.filters(frozenset({"capability", "enabled", "enable"}))
     return call.json([])
 
 
-async def build(_call: Call) -> web.StreamResponse:
-    """No builder."""
-    raise Unsupported(f"build an image: this daemon has no builder; {_ELSEWHERE}")
-
-
 async def session(_call: Call) -> web.StreamResponse:
     """No BuildKit."""
-    raise Unsupported(f"open a build session: this daemon has no BuildKit; {_ELSEWHERE}")
+    raise Unsupported("open a build session: this daemon has no BuildKit; set DOCKER_BUILDKIT=0")
 
 
 _NOUNS = ("nodes", "services", "tasks", "secrets", "configs")
@@ -82,7 +71,5 @@ ROUTES = (
     Route("GET", "/plugins/{name}/json", managed),
     Route("DELETE", "/plugins/{name}", managed),
     Route("GET", "/images/search", search),
-    Route("POST", "/build", build),
-    Route("POST", "/build/prune", no_cache),
     Route("POST", "/session", session),
 )

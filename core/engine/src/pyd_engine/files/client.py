@@ -25,7 +25,7 @@ from pyd_engine.ending import end
 
 __all__ = ["Work", "work"]
 
-_BOOT = "import sys; sys.path[:0] = {path}; from pyd_engine.files.worker import main; main()"
+_BOOT = "import sys; sys.path[:0] = {path}; from {module} import main; main()"
 _CHUNK = 1 << 20
 _KINDS: Mapping[str, type[PydError]] = {
     "not-found": NotFound,
@@ -101,21 +101,34 @@ class Work:
             return from_oserror(OSError(number, os.strerror(number) if number else message), self._what)
         return _KINDS.get(kind, DriverFault)(message)
 
+    async def further(self) -> dict[str, Any]:
+        """One more answer. Raises what went wrong."""
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            await self._fail()
+        self.answer = json.loads(line)
+        if "failed" in self.answer:
+            raise self._error()
+        return self.answer
+
     async def close(self) -> None:
         """End the worker. Twice is once."""
         await end(self._process)
 
 
 async def work(
-    request: Mapping[str, Any], what: str, *, fds: Sequence[int] = (), archive: AsyncIterator[bytes] | None = None
-) -> Work:
-    """Start a worker on *request*; *fds* are descriptors that it names. *what* is for messages: ``copy from c:/etc``.
+    request: Mapping[str, Any], what: str, *, fds: Sequence[int] = (), archive: AsyncIterator[bytes] | None = None,
+    module: str = "pyd_engine.files.worker",
+) -> Work:  # fmt: skip
+    """Start a worker on *request*; *fds* are descriptors that it names. *what* is for messages: ``copy from c:/etc``. *module*
+    has the worker's ``main``.
 
     The answer is there when this returns; the caller iterates over the archive, if there is one, and closes. Raises the error
     that the worker found.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", "-B", "-c", _BOOT.format(path=_path()),
+        sys.executable, "-I", "-S", "-B", "-c", _BOOT.format(path=_path(), module=module),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         pass_fds=tuple(fds), env={"LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True, limit=_CHUNK,
     )  # fmt: skip

@@ -23,12 +23,17 @@ _KINDS = {
 
 
 class TarWriter:
-    """Writes an archive to the descriptor *out*. *nanoseconds*: times are kept whole, in pax headers."""
+    """Writes an archive to the descriptor *out*. *nanoseconds*: times are kept whole, in pax headers.
+
+    `owner` and `mode`, where they are set, replace what files have.
+    """
 
     def __init__(self, out: int, *, nanoseconds: bool = False) -> None:
         self._out = out
         self._nanoseconds = nanoseconds
         self._buffer = bytearray()
+        self.owner: tuple[int, int] | None = None
+        self.mode: int | None = None
 
     def add(
         self, name: bytes, found: os.stat_result, *, body: int = -1, link: bytes = b"", hard: bool = False,
@@ -40,6 +45,25 @@ class TarWriter:
         self._header(name, found, b"1" if hard else _KINDS[kind], size, link, xattrs or {})
         if size:
             self._body(body, size)
+
+    def directory(self, name: bytes, mtime_ns: int) -> None:
+        """A directory that is nowhere yet; *name* ends with a slash."""
+        uid, gid = self.owner or (0, 0)
+        prefix, short = _split(name)
+        records = {b"uid": b"%d" % uid, b"gid": b"%d" % gid, **({b"path": name} if short is None else {})}
+        self._records(short or name[:100], records)
+        mode = 0o755 if self.mode is None else self.mode
+        self._buffer += _block(
+            short or name[:100],
+            b"5",
+            mode,
+            uid % _OCTAL_ID,
+            gid % _OCTAL_ID,
+            0,
+            mtime_ns // 1_000_000_000,
+            prefix=prefix,
+        )
+        self._spill()
 
     def whiteout(self, name: bytes) -> None:
         """An empty file of that name, for "this is gone" in a layer (OCI image-spec, layer.md "Whiteouts")."""
@@ -75,22 +99,30 @@ class TarWriter:
             records[b"linkpath"] = link
         if size >= _OCTAL_SIZE:
             records[b"size"] = b"%d" % size
-        for key, number in ((b"uid", found.st_uid), (b"gid", found.st_gid)):
+        uid, gid = self.owner or (found.st_uid, found.st_gid)
+        mode = stat.S_IMODE(found.st_mode) if self.mode is None or kind == b"2" else self.mode
+        for key, number in ((b"uid", uid), (b"gid", gid)):
             if number >= _OCTAL_ID:
                 records[key] = b"%d" % number
-        seconds, fraction = divmod(found.st_mtime_ns, 1_000_000_000)
+        seconds, fraction = divmod(self._time(found), 1_000_000_000)
         if (self._nanoseconds and fraction) or not 0 <= seconds < _OCTAL_SIZE:
             records[b"mtime"] = b"%d.%09d" % (seconds, fraction)
         if records:
-            data = b"".join(_record(key, value) for key, value in records.items())
-            self._buffer += _block(b"PaxHeaders/" + short[-80:], b"x", 0o644, 0, 0, len(data), 0)
-            self._buffer += data + bytes(-len(data) % BLOCK)
+            self._records(short, records)
         major, minor = (os.major(found.st_rdev), os.minor(found.st_rdev)) if kind in b"34" else (0, 0)
         self._buffer += _block(
-            short, kind, stat.S_IMODE(found.st_mode), found.st_uid % _OCTAL_ID, found.st_gid % _OCTAL_ID,
+            short, kind, mode, uid % _OCTAL_ID, gid % _OCTAL_ID,
             size % _OCTAL_SIZE, min(max(0, seconds), _OCTAL_SIZE - 1), link[:100], major, minor, prefix,
         )  # fmt: skip
         self._spill()
+
+    def _records(self, short: bytes, records: dict[bytes, bytes]) -> None:
+        data = b"".join(_record(key, value) for key, value in records.items())
+        self._buffer += _block(b"PaxHeaders/" + short[-80:], b"x", 0o644, 0, 0, len(data), 0)
+        self._buffer += data + bytes(-len(data) % BLOCK)
+
+    def _time(self, found: os.stat_result) -> int:
+        return found.st_mtime_ns
 
     def _body(self, fd: int, size: int) -> None:
         """The bytes of a file as long as its header says: it may shrink or grow meanwhile."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import datetime as dt
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyd_contracts.errors import Conflict, InvalidArgument, NotFound, ResourceExhausted
+from pyd_contracts.values import Mount
 from pyd_engine.images import views
 from pyd_engine.images.archive import Archives, publishing
 from pyd_engine.images.auth import ANONYMOUS, Credentials
 from pyd_engine.images.documents import MAX_CONFIG, ImageConfig, parse_config
+from pyd_engine.images.making import Change, Making, single_layer_document
 from pyd_engine.images.platform import Platform
 from pyd_engine.images.progress import Progress, short_id
 from pyd_engine.images.pull import Pulled, Puller
@@ -66,12 +68,16 @@ class Images:
         self._driver = driver
         self._log = log or logging.getLogger("pyd.images")
         self._configs: dict[str, ImageConfig] = {}
+        self.held: Counter[str] = Counter()
+        """Images that builds stand on."""
         self.records = ImageRecords(database)
         unpack = driver if unpack_on_pull else None
         self.sizes = Sizes(self.records, layers)
         self._puller = Puller(content, self.records, registries, layers, driver=unpack)
         self._pusher = Pusher(content, self.records, registries)
-        self.archives = Archives(content, self.records, layers, self._leased, driver=unpack)
+        self.archives = Archives(content, self.records, layers, self.leased, driver=unpack)
+        making = Making(content, layers, self.archives, self.leased, self.config, self.create, driver)
+        self.extend, self.restore = making.extend, making.restore
 
     # --- finding -------------------------------------------------------------------------------------------------
 
@@ -133,7 +139,14 @@ class Images:
     def history(self, text: str) -> builtins.list[dict[str, Any]]:
         """The lines of ``docker history``, newest first."""
         record = self.resolve(text)
-        return views.history(record, self.config(record.id), self.sizes.each(record), record.id)
+        return views.history(self._family(record), self.config(record.id), self.sizes.each(record))
+
+    def _family(self, record: ImageRecord) -> builtins.list[ImageRecord]:
+        """An image and those that it was built on, as far as they are here."""
+        found = [record]
+        while record.parent and (parent := self.records.get(record.parent)) is not None:
+            found.append(record := parent)
+        return found
 
     # --- making --------------------------------------------------------------------------------------------------
 
@@ -166,6 +179,30 @@ class Images:
     async def snapshot(self, record: ImageRecord, driver: str | None = None) -> str | None:
         """The committed snapshot of an image in a storage driver, unpacked now if need be; None when it has no layers."""
         return await self._layers.ensure(driver or self._driver, record.layers)
+
+    @contextlib.asynccontextmanager
+    async def viewed(self, record: ImageRecord | None) -> AsyncIterator[Sequence[Mount]]:
+        """What to mount to see an image's files; nothing for none, and for one without layers."""
+        chain = await self.snapshot(record) if record else None
+        if chain is None:
+            yield ()
+            return
+        async with self._layers.views.open(self._driver, chain) as mounts:
+            yield mounts
+
+    @contextlib.contextmanager
+    def hold(self, image: str) -> Iterator[None]:
+        """A build stands on an image: it is in use meanwhile, whatever names it has."""
+        self.held[image] += 1
+        try:
+            yield
+        finally:
+            self.held[image] -= 1
+            self.held += Counter()  # drops what is zero
+
+    def workers(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Several images will be made one after the other: what unpacks layers is kept meanwhile."""
+        return self._layers.workers()
 
     async def furnished(self, record: ImageRecord, driver: str) -> str:
         """The committed snapshot that containers of an image stand on (`Layers.furnished`)."""
@@ -208,7 +245,7 @@ class Images:
             while piece := stream.read(1 << 20):
                 yield piece
 
-        async with self._leased() as lease:
+        async with self.leased() as lease:
             with self._content.batch(lease) as batch:
                 layer = await self.archives.store_layer(chunks(), batch)
                 async with publishing(batch):
@@ -226,7 +263,7 @@ class Images:
         from pyd_engine.images.changes import apply_changes
 
         config = apply_changes({}, changes)
-        async with self._leased() as lease, self._layers.workers():
+        async with self.leased() as lease, self._layers.workers():
             with self._content.batch(lease) as batch:
                 layer = await self.archives.store_layer(chunks, batch)
                 # what is no layer must not become an image: unpack first
@@ -242,35 +279,11 @@ class Images:
         """``docker commit``: the image *base* with one more layer, a tar stream; none when it holds nothing."""
         from pyd_engine.images.changes import apply_changes
 
-        configured = apply_changes(config, changes)
-        async with self._leased() as lease, self._layers.workers():
-            with self._content.batch(lease) as batch:
-                layer = await self.archives.store_layer(chunks, batch)
-                below = self.resolve(base)
-                document = dict(self.config(below.id).document)
-                async with publishing(batch):
-                    if layer.diff_id != _EMPTY_TAR:
-                        await self._layers.ensure(self._driver, [*below.layers, layer])
-            layers, now = list(below.layers), _now()
-            entry = {"created": now, "created_by": created_by, "author": author, "comment": comment}
-            history: dict[str, Any] = {key: value for key, value in entry.items() if value}
-            if layer.diff_id == _EMPTY_TAR:
-                history["empty_layer"] = True
-            else:
-                layers.append(layer)
-            document |= {
-                "created": now,
-                "config": configured,
-                "author": author,
-                "rootfs": {"type": "layers", "diff_ids": [each.diff_id for each in layers]},
-                "history": [*(document.get("history") or ()), history],
-            }
-            if not author:
-                del document["author"]
-            return await self.create(layers, document, [name] if name else [], parent=below.id)
+        change = Change(apply_changes(config, changes), author, created_by, comment)
+        return await self.extend(self.resolve(base), chunks, change, [name] if name else [])
 
     @contextlib.asynccontextmanager
-    async def _leased(self) -> AsyncIterator[Lease]:
+    async def leased(self) -> AsyncIterator[Lease]:
         """A lease whose end takes what did not become part of an image; a failure takes what was unpacked, too."""
         mine: frozenset[str] = frozenset()
         try:
@@ -406,35 +419,6 @@ class Images:
         """Remove blobs and unpacked layers that no image has. What containers stand on stays."""
         await asyncio.to_thread(self._content.collect, self.live_blobs)
         await self._layers.remove_unused(self._live_chains())
-
-
-_EMPTY_TAR = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
-"""Two blocks of zeros: an archive without entries."""
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def single_layer_document(
-    layer: LayerDescriptor, config: Mapping[str, Any], *, comment: str, platform: Platform | None
-) -> dict[str, Any]:
-    """An OCI image configuration for one layer; *config* is its ``config`` object."""
-    from pyd_engine.images.platform import host_platform
-
-    now = _now()
-    built_for = platform or host_platform()
-    document: dict[str, Any] = {
-        "architecture": built_for.architecture,
-        "os": built_for.os,
-        "created": now,
-        "config": dict(config),
-        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
-        "history": [{"created": now, "comment": comment}],
-    }
-    if built_for.variant:
-        document["variant"] = built_for.variant
-    return document
 
 
 def _single(names: Sequence[Reference]) -> bool:

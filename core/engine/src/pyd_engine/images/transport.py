@@ -28,7 +28,7 @@ from pyd_engine.images.auth import (
 )
 from pyd_engine.images.documents import parse_json
 
-__all__ = ["Body", "Host", "RegistryConfig", "RegistryFault", "Transient", "new_session", "read_capped"]
+__all__ = ["Body", "Host", "RegistryConfig", "RegistryFault", "Transient", "new_session", "read_capped", "reason"]
 
 Body = Callable[[], Any]
 """Makes the body of a request: bytes, or an asynchronous iterator of bytes."""
@@ -251,7 +251,7 @@ class Host:
             ) as response:
                 yield response
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Transient(f'{verb} "{url.with_query(None)}": {_reason(error, url)}') from error
+            raise Transient(f'{verb} "{url.with_query(None)}": {reason(error, url)}') from error
 
     async def _fail(self, response: aiohttp.ClientResponse) -> None:
         code = text = ""
@@ -347,7 +347,7 @@ class Host:
                 await self._fail(response)
 
 
-def _reason(error: Exception, url: URL) -> str:
+def reason(error: Exception, url: URL) -> str:
     """What Go's http client would say."""
     where = f"{url.host}:{url.port}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

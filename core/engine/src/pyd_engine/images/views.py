@@ -109,8 +109,9 @@ def summary(record: ImageRecord, config: ImageConfig, size: int) -> dict[str, An
     }
 
 
-def history(record: ImageRecord, config: ImageConfig, sizes: Sequence[int], id_of_top: str) -> list[dict[str, Any]]:
-    """The lines of ``docker history``, newest first. *sizes* are those of the layers, lowest first."""
+def history(family: Sequence[ImageRecord], config: ImageConfig, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """The lines of ``docker history``, newest first. *sizes* are those of the layers, lowest first; *family* is the image and
+    those that it was built on, newest first: what a build makes adds one line each."""
     lines: list[dict[str, Any]] = []
     used = 0
     for entry in config.history:
@@ -127,9 +128,11 @@ def history(record: ImageRecord, config: ImageConfig, sizes: Sequence[int], id_o
             "Comment": "", "Created": seconds(config.created), "CreatedBy": "", "Id": "<missing>", "Size": sum(sizes),
             "Tags": None,
         }]  # fmt: skip
-    lines[-1]["Id"] = id_of_top
-    lines[-1]["Tags"] = [name.familiar for name in record.tags] or None
-    return lines[::-1]
+    lines.reverse()
+    for line, record in zip(lines, family, strict=False):
+        line["Id"] = record.id
+        line["Tags"] = [name.familiar for name in record.tags] or None
+    return lines
 
 
 def keep(

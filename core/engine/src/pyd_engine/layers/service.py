@@ -25,6 +25,7 @@ from pyd_engine.layers.sharing import SharedWork, Tell, together
 from pyd_engine.layers.slots import Slots
 from pyd_engine.layers.tar import Limits
 from pyd_engine.layers.unpacking import PREFIX, Place, Unpacking
+from pyd_engine.layers.views import VIEW_PREFIX, Views
 from pyd_engine.store.content import Content
 from pyd_engine.store.database import Database
 
@@ -34,8 +35,6 @@ _MIGRATIONS = [
     "CREATE TABLE layer_sizes (diff_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, entries INTEGER NOT NULL) STRICT"
 ]
 _CHAIN = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-VIEW_PREFIX = "base-"
-"""Of views on what a container stands on, while somebody looks."""
 _SKELETON = "pyd-skeleton-1"
 """Changes with what `skeleton.furnish` makes."""
 
@@ -90,6 +89,7 @@ class Layers:
         self._jobs: SharedWork[tuple[str, str]] = SharedWork()
         self._expected: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
         self._held: Counter[str] = Counter()
+        self.views = Views(storages)
 
     # --- questions -----------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class Layers:
     def busy_keys(self, driver: str) -> frozenset[str]:
         """Keys and names in a driver that are being made right now, or held for an image that is."""
         names = {name for where, name in self._jobs.busy() if where == driver}
-        return self._unpacking.keys(driver) | names | self._held.keys()
+        return self._unpacking.keys(driver) | self.views.keys(driver) | names | self._held.keys()
 
     def waiting(self, driver: str, layers: Sequence[LayerDescriptor]) -> int:
         """How many callers wait for the top layer to be unpacked right now."""

@@ -1,0 +1,1 @@
+"""Builds: the plan of a frontend carried out, step by step, each an image."""
