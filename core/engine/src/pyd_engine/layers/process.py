@@ -159,7 +159,9 @@ async def _start() -> _Worker:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with contextlib.ExitStack() as stack:
         stack.enter_context(ours)
-        errors = stack.enter_context(os.fdopen(os.memfd_create("pyd-unpack-errors"), "w+b"))  # no name to be left behind
+        errors = stack.enter_context(
+            os.fdopen(os.memfd_create("pyd-unpack-errors"), "w+b")
+        )  # no name to be left behind
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", "-B", "-c", _boot(), stdin=theirs.fileno(), stdout=errors, stderr=errors,
