@@ -231,13 +231,13 @@ def test_refused(room: Room, case: str, overlay: bool) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        file(b"a", b"x" * 600)[:-1],
+        file(b"a", b"x" * 600)[:1111],
         file(b"a", b"x" * 600)[:700],
         header(b"a", size=1 << 40),
         header(b"a")[:100],
         extension(b"x", record(b"path", b"b"))[:520],
     ],
-    ids=["padding", "body", "body missing", "header", "extension"],
+    ids=["last byte", "body", "body missing", "header", "extension"],
 )
 def test_truncated(room: Room, data: bytes) -> None:
     with pytest.raises(TarError, match=r"truncated|ends \d+ bytes before"):
@@ -255,6 +255,12 @@ def test_limits_are_named(room: Room) -> None:
 def test_ends_that_are_fine(room: Room, end: bytes) -> None:
     room.apply(file(b"a", b"x"), end=end)
     assert (room.root / "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("padding", [0, 1, 423])
+def test_the_last_body_may_have_no_padding(room: Room, padding: int) -> None:
+    room.apply(file(b"a", b"x" * 600)[: 1112 + padding], end=b"")
+    assert (room.root / "a").stat().st_size == 600
 
 
 STAYS_INSIDE: dict[str, tuple[list[bytes], set[str]]] = {
