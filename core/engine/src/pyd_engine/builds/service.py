@@ -22,7 +22,7 @@ from pyd_engine.builds.running import Running
 from pyd_engine.builds.scratch import Scratch
 from pyd_engine.containers.service import Containers
 from pyd_engine.files.client import work
-from pyd_engine.images.platform import Platform, host_platform, parse_platform
+from pyd_engine.images.platform import Platform, acceptable, host_platform, parse_platform
 from pyd_engine.images.records import ImageRecord
 from pyd_engine.images.reference import Reference, parse
 from pyd_engine.images.service import Images
@@ -182,21 +182,48 @@ class Builds:
             for name in sorted(wanted):
                 known[name] = await self._image(name, request, output)
                 documents[name] = self._images.config(known[name].id).document
-        return known, await _about_recipe(frontend.frontend_plan, recipe, documents)
+        plan: Plan = await _about_recipe(frontend.frontend_plan, recipe, documents)
+        elsewhere = self._elsewhere(plan, known, parse_platform(recipe.platform))
+        for name, platform in elsewhere.items():
+            known[name] = await self._image(name, request, output, platform)
+            documents[name] = self._images.config(known[name].id).document
+        return known, await _about_recipe(frontend.frontend_plan, recipe, documents) if elsewhere else plan
 
-    async def _image(self, name: str, request: BuildRequest, output: Output) -> ImageRecord:
-        """One that a recipe stands on, pulled if need be."""
-        if not request.pull:
+    def _elsewhere(self, plan: Plan, known: Mapping[str, ImageRecord], usual: Platform) -> dict[str, Platform]:
+        """Images that the recipe wants for another platform than the *usual* one (``FROM --platform=``), and that are not here
+        for it by their names."""
+        wanted: dict[str, Platform] = {}
+        for stage in plan.stages:
+            if isinstance(stage.base, str) and stage.base in known:
+                platform = parse_platform(stage.platform) if stage.platform else usual
+                if wanted.setdefault(stage.base, platform) != platform:
+                    raise InvalidArgument(
+                        f"{stage.base} is wanted for {wanted[stage.base]} and for {platform}: a name stands for one image "
+                        "in a build; name one of them by its digest"
+                    )
+        return {
+            name: platform
+            for name, platform in wanted.items()
+            if platform != usual
+            and self._images.config(known[name].id).platform.normalised() not in acceptable(platform)
+        }
+
+    async def _image(
+        self, name: str, request: BuildRequest, output: Output, platform: Platform | None = None
+    ) -> ImageRecord:
+        """One that a recipe stands on, pulled if need be; one for a *platform* is not here yet."""
+        if not request.pull and platform is None:
             try:
                 return self._images.resolve(name)
             except NotFound:
                 pass
         reference = parse(name).tagged()
         output.begun = True
+        if platform is None and request.platform:
+            platform = parse_platform(request.platform)
         pulled = await self._images.pull(
-            reference, platform=parse_platform(request.platform) if request.platform else None,
-            credentials=request.credentials(reference.domain), progress=output.record,
-        )  # fmt: skip
+            reference, platform=platform, credentials=request.credentials(reference.domain), progress=output.record
+        )
         self._pulled(pulled.image, reference.familiar)
         return pulled.image
 
