@@ -19,7 +19,6 @@ reading, ``{"done": true}`` and the layer. Failures are ``{"failed": kind, "mess
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 import sys
@@ -28,13 +27,13 @@ from typing import Any
 from pyd_engine.builds.patterns import excluded
 from pyd_engine.builds.placing import Placing, owner_in
 from pyd_engine.builds.sources import Source, digest, find, whole
+from pyd_engine.files.answering import say, serve
 from pyd_engine.files.extract import Extractor
-from pyd_engine.files.paths import Refused, cleaned, parent_and_base, prepare, resolve
+from pyd_engine.files.paths import Refused, cleaned, parent_and_base, resolve
 from pyd_engine.files.tarwriter import TarWriter
 from pyd_engine.layers import kernel
-from pyd_engine.layers.streams import StreamError, decompressed, preload
+from pyd_engine.layers.streams import StreamError, decompressed
 from pyd_engine.layers.tar import TarError, TarReader
-from pyd_shim import kernel as calls
 
 __all__ = ["main"]
 
@@ -43,41 +42,8 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def main() -> None:
-    """Read the request, work, answer."""
-    os.umask(0)
-    calls.prctl(1, 9)  # PR_SET_PDEATHSIG: with the daemon
-    calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
-    request: dict[str, Any] = json.loads(_line())
-    prepare()
-    preload()
-    try:
-        {"unpack": _unpack, "copy": _copy}[request["op"]](request)
-    except Refused as error:
-        _say({"failed": error.kind, "message": str(error)})
-    except (TarError, StreamError) as error:
-        _say({"failed": "invalid-argument", "message": str(error)})
-    except BrokenPipeError:
-        pass  # nobody wants the layer: the cache had it
-    except OSError as error:
-        _say({"failed": "system", "message": (error.strerror or str(error)).lower(), "errno": error.errno or 0})
-    os._exit(0)
-
-
-def _line() -> bytes:
-    """The first line of standard input, no byte more: an archive may follow."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            os._exit(1)
-        line += byte
-    return bytes(line)
-
-
-def _say(answer: dict[str, object]) -> None:
-    data = json.dumps(answer).encode("ascii") + b"\n"
-    while data:
-        data = data[os.write(1, data) :]
+    """Do what is asked."""
+    serve({"unpack": _unpack, "copy": _copy})
 
 
 # --- the context ---------------------------------------------------------------------------------------------------
@@ -90,7 +56,7 @@ def _unpack(request: dict[str, Any]) -> None:
         Extractor(root, root, owner=(0, 0), keep_kinds=False).extract(reader)
     name = request["recipe"]
     if not name:
-        _say({"recipe": ""})
+        say({"recipe": ""})
         return
     path = os.path.normpath(name)
     if path == ".." or path.startswith("../"):
@@ -102,7 +68,7 @@ def _unpack(request: dict[str, Any]) -> None:
     if data is None:
         raise Refused("invalid-argument", f"Cannot locate specified Dockerfile: {name}")
     _leave_out(root, path.lstrip("/"))
-    _say({"recipe": path})
+    say({"recipe": path})
     while data:
         data = data[os.write(1, data) :]
 
@@ -153,7 +119,7 @@ def _copy(request: dict[str, Any]) -> None:
         raise Refused("invalid-argument", "no source files were specified")
     if len(sources) > 1 and not request["destination"].endswith("/"):
         raise Refused("conflict", "the destination must be a directory and end with a /")
-    _say({"digest": digest(sources)})
+    say({"digest": digest(sources)})
     image = _mounted(request, "image")
     owner = None if request["owner"] is None else owner_in(image, request["owner"]) if request["owner"] else (0, 0)
     trees = {index: tree for index, each in enumerate(sources) if (tree := _unpacked(request, index, each)) is not None}
@@ -187,7 +153,7 @@ class _Late(TarWriter):
     def flush(self) -> None:
         if not self.told:
             self.told = True
-            _say({"done": True})
+            say({"done": True})
         super().flush()
 
 

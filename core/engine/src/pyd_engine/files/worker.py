@@ -23,21 +23,21 @@ Answer: ``{"stat": …}``, ``{"changes": [[kind, path], …]}``, ``{"done": true
 from __future__ import annotations
 
 import errno
-import json
 import os
 import posixpath
 import stat
 import sys
 from typing import Any
 
+from pyd_engine.files.answering import say, serve
 from pyd_engine.files.changes import DELETED, Change, changes
 from pyd_engine.files.extract import Extractor
-from pyd_engine.files.paths import Refused, cleaned, parent_and_base, path_stat, prepare, resolve
+from pyd_engine.files.paths import Refused, cleaned, parent_and_base, path_stat, resolve
 from pyd_engine.files.tarwriter import TarWriter
 from pyd_engine.files.tree import Archiver
 from pyd_engine.layers import kernel
-from pyd_engine.layers.streams import StreamError, decompressed, preload
-from pyd_engine.layers.tar import TarError, TarReader
+from pyd_engine.layers.streams import decompressed
+from pyd_engine.layers.tar import TarReader
 from pyd_shim import idmaps
 from pyd_shim import kernel as calls
 
@@ -45,39 +45,8 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Read the request, work, answer."""
-    os.umask(0)
-    calls.prctl(1, 9)  # PR_SET_PDEATHSIG: with the daemon
-    calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
-    request: dict[str, Any] = json.loads(_line())
-    prepare()
-    preload()
-    try:
-        _OPERATIONS[request["op"]](request)
-    except Refused as error:
-        _say({"failed": error.kind, "message": str(error)})
-    except (TarError, StreamError) as error:
-        _say({"failed": "invalid-argument", "message": str(error)})
-    except OSError as error:
-        _say({"failed": "system", "message": (error.strerror or str(error)).lower(), "errno": error.errno or 0})
-    os._exit(0)
-
-
-def _line() -> bytes:
-    """The first line of standard input, no byte more: an archive may follow."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            os._exit(1)
-        line += byte
-    return bytes(line)
-
-
-def _say(answer: dict[str, object]) -> None:
-    data = json.dumps(answer).encode("ascii") + b"\n"
-    while data:
-        data = data[os.write(1, data) :]
+    """Do what is asked."""
+    serve(_OPERATIONS)
 
 
 # --- the container's root ----------------------------------------------------------------------------------------
@@ -182,7 +151,7 @@ def _stat(request: dict[str, Any]) -> None:
         found, _ = path_stat(root, path)
     except OSError as error:
         raise _not_found(request, error) from error
-    _say({"stat": found})
+    say({"stat": found})
 
 
 def _get(request: dict[str, Any]) -> None:
@@ -196,7 +165,7 @@ def _get(request: dict[str, Any]) -> None:
     if path.endswith("/") and path != "/" and not stat.S_ISDIR(status.st_mode):
         raise Refused("invalid-argument", f"extraction point is not a directory: {path}")
     name = "." if path.endswith("/.") else posixpath.basename(path.rstrip("/"))
-    _say({"stat": found})
+    say({"stat": found})
     writer = TarWriter(1)
     if name:
         Archiver(writer).tree(parent, base, os.fsencode(name))
@@ -217,13 +186,13 @@ def _put(request: dict[str, Any]) -> None:
     owner = tuple(request["owner"]) if request["owner"] else None
     reader = TarReader(decompressed(lambda count: os.read(0, count)))
     Extractor(root, directory, owner=owner, keep_kinds=request["keep_kinds"]).extract(reader)
-    _say({"done": True})
+    say({"done": True})
 
 
 def _export(request: dict[str, Any]) -> None:
     root = _root(request)
     top = resolve(root, b"/", os.O_RDONLY | os.O_DIRECTORY)
-    _say({"done": True})
+    say({"done": True})
     writer = TarWriter(1)
     archiver = Archiver(writer)
     for name in sorted(map(os.fsencode, os.listdir(top))):
@@ -256,13 +225,13 @@ def _changed(request: dict[str, Any]) -> tuple[int, list[Change]]:
 
 def _changes(request: dict[str, Any]) -> None:
     _, found = _changed(request)
-    _say({"changes": [[each.kind, os.fsdecode(each.path)] for each in found]})
+    say({"changes": [[each.kind, os.fsdecode(each.path)] for each in found]})
 
 
 def _layer(request: dict[str, Any]) -> None:
     """The changes as a layer (OCI image-spec, layer.md)."""
     new, found = _changed(request)
-    _say({"done": True})
+    say({"done": True})
     writer = TarWriter(1, nanoseconds=True)
     archiver = Archiver(writer)
     for change in found:
