@@ -153,7 +153,7 @@ CREATE = "/v1.41/containers/create"
         ("POST", CREATE, {"Image": IMAGE, "Cmd": ["a\0b"]}, 400, "NUL"),
         ("POST", f"{CREATE}?name=a/b", {"Image": IMAGE}, 400, "Invalid container name"),
         ("POST", "/v1.41/images/create?fromSrc=http://x", None, 501, "not supported"),
-        ("POST", "/v1.41/build", b"", 501, "no builder"),
+        ("POST", "/v1.41/build", b"", 400, "Cannot locate specified Dockerfile: Dockerfile"),
         ("GET", "/v1.41/swarm", None, 503, "not a swarm manager"),
         ("GET", "/v1.41/events?since=x", None, 400, "since"),
     ],

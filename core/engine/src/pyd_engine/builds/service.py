@@ -88,7 +88,11 @@ class Builds:
         self._tools = Tools(images, self.cache, self._running, fetching, run)
 
     async def start_up(self) -> None:
-        """Remove what builds of an earlier daemon left."""
+        """Make the place for mount points, and remove what builds of an earlier daemon left."""
+        try:
+            self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise from_oserror(error, f"make {self._run}") from error
         await self._running.start_up()
         await asyncio.to_thread(self._scratch.sweep)
         self.cache.tidy()
@@ -104,10 +108,6 @@ class Builds:
             if name.digest is not None:
                 raise InvalidArgument("refusing to create a tag with a digest reference")
         platform = parse_platform(request.platform) if request.platform else host_platform()
-        try:
-            self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise from_oserror(error, f"make {self._run}") from error
         async with AsyncExitStack() as held:
             directory = await held.enter_async_context(self._scratch.directory())
             recipe = await self._context(request, body, directory, platform)
