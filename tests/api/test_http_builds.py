@@ -72,6 +72,7 @@ async def test_credentials(api: Any, fakes: Any) -> None:
         ("ulimits=x", "error reading ulimit settings"),
         ("cachefrom=x", "error reading cachefrom"),
         ("squash=1", "squash is only supported with experimental mode"),
+        ("securityopt=label%3Ddisable", "does not support setting security options on build"),
         ("platform=a/b/c/d/e", "invalid platform"),
         ("memory=x", "invalid value for memory"),
     ],

@@ -47,6 +47,7 @@ BUILD = {
     **dict.fromkeys(("memory", "shmsize", "ulimits", "extrahosts", "networkmode", "cpushares"), _FLAGS),
     **dict.fromkeys(("memswap", "cpusetcpus", "cpusetmems", "cpuperiod", "cpuquota", "cgroupparent"), _ASKED),
     "squash": "tests/api/test_http_builds.py::test_what_cannot_be_meant",
+    "securityopt": "tests/api/test_http_builds.py::test_what_cannot_be_meant",
     "outputs": "tests/api/test_http_system.py::test_no_buildkit",
     "version": "tests/api/test_http_system.py::test_no_buildkit",
 }
@@ -54,6 +55,7 @@ BUILD = {
 
 BUILD_REASONS = {
     "squash": "refused, as by a dockerd that is not experimental",
+    "securityopt": "refused, as by every dockerd on Linux",
     "outputs": "refused: it takes BuildKit",
     "version": "1; 2 is refused: it takes BuildKit",
     "isolation": "ignored, as on every Linux",

@@ -29,6 +29,8 @@ def read_build(query: Query) -> BuildRequest:
         )
     if requests.flag(query.get("squash")):
         raise InvalidArgument("squash is only supported with experimental mode")
+    if "securityopt" in query:
+        raise InvalidArgument("The daemon on this platform does not support setting security options on build")
     forced = requests.flag(query.get("forcerm"))
     return BuildRequest(
         recipe=query.get("dockerfile", ""),
